@@ -1462,9 +1462,11 @@ func (x *Endpoint) GetTerminating() bool {
 }
 
 type EndpointPort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ServicePort   uint32                 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
-	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ServicePort uint32                 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
+	Port        uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// Dialled in plaintext although the endpoint has an identity, because mTLS is Disabled for this port.
+	Plaintext     bool `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1511,6 +1513,13 @@ func (x *EndpointPort) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *EndpointPort) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
 }
 
 // Address is section `address/<IP>`: whose it is. Neither service nor pod: none of ours.
@@ -1575,9 +1584,12 @@ func (x *Address) GetPod() *PodAddress {
 }
 
 type PodAddress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Endpoint      *Endpoint              `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"` // without ports
-	Ports         []*PodPort             `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`       // the ports that services declare for this pod, ascending
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint *Endpoint              `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"` // without ports
+	// The ports that services declare for this pod or whose mTLS is Disabled, ascending.
+	Ports []*PodPort `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	// Ports not in `ports` are dialled in plaintext, because the pod's default mTLS mode is Disabled.
+	Plaintext     bool `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1626,11 +1638,20 @@ func (x *PodAddress) GetPorts() []*PodPort {
 	return nil
 }
 
+func (x *PodAddress) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
+}
+
 type PodPort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
-	Protocol      Protocol               `protobuf:"varint,2,opt,name=protocol,proto3,enum=heddle.meshconfig.v1.Protocol" json:"protocol,omitempty"`
-	Service       string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Port     uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	Protocol Protocol               `protobuf:"varint,2,opt,name=protocol,proto3,enum=heddle.meshconfig.v1.Protocol" json:"protocol,omitempty"`
+	Service  string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
+	// Dialled in plaintext although the pod has an identity, because mTLS is Disabled for this port.
+	Plaintext     bool `protobuf:"varint,4,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1684,6 +1705,13 @@ func (x *PodPort) GetService() string {
 		return x.Service
 	}
 	return ""
+}
+
+func (x *PodPort) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
 }
 
 var File_internal_meshconfig_meshconfig_proto protoreflect.FileDescriptor
@@ -1789,22 +1817,25 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x10\n" +
 	"\x03pod\x18\x05 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bworkload\x18\x06 \x01(\tR\bworkload\x12 \n" +
-	"\vterminating\x18\a \x01(\bR\vterminating\"E\n" +
+	"\vterminating\x18\a \x01(\bR\vterminating\"c\n" +
 	"\fEndpointPort\x12!\n" +
 	"\fservice_port\x18\x01 \x01(\rR\vservicePort\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\"q\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1c\n" +
+	"\tplaintext\x18\x03 \x01(\bR\tplaintext\"q\n" +
 	"\aAddress\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x122\n" +
-	"\x03pod\x18\x03 \x01(\v2 .heddle.meshconfig.v1.PodAddressR\x03pod\"}\n" +
+	"\x03pod\x18\x03 \x01(\v2 .heddle.meshconfig.v1.PodAddressR\x03pod\"\x9b\x01\n" +
 	"\n" +
 	"PodAddress\x12:\n" +
 	"\bendpoint\x18\x01 \x01(\v2\x1e.heddle.meshconfig.v1.EndpointR\bendpoint\x123\n" +
-	"\x05ports\x18\x02 \x03(\v2\x1d.heddle.meshconfig.v1.PodPortR\x05ports\"s\n" +
+	"\x05ports\x18\x02 \x03(\v2\x1d.heddle.meshconfig.v1.PodPortR\x05ports\x12\x1c\n" +
+	"\tplaintext\x18\x03 \x01(\bR\tplaintext\"\x91\x01\n" +
 	"\aPodPort\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12:\n" +
 	"\bprotocol\x18\x02 \x01(\x0e2\x1e.heddle.meshconfig.v1.ProtocolR\bprotocol\x12\x18\n" +
-	"\aservice\x18\x03 \x01(\tR\aservice*\x98\x01\n" +
+	"\aservice\x18\x03 \x01(\tR\aservice\x12\x1c\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext*\x98\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n" +
