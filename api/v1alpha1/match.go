@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// PathMatchType says how a path is compared.
+// +kubebuilder:validation:Enum=Exact;Prefix;Regex
+type PathMatchType string
+
+// The ways to compare a path.
+const (
+	// PathMatchExact compares the whole path, by case.
+	PathMatchExact PathMatchType = "Exact"
+	// PathMatchPrefix compares whole elements of the path: /cart matches /cart,
+	// /cart/ and /cart/items, and not /cartoon.
+	PathMatchPrefix PathMatchType = "Prefix"
+	// PathMatchRegex asks that an RE2 expression matches the whole path.
+	PathMatchRegex PathMatchType = "Regex"
+)
+
+// HeaderMatchType says how the value of a header is compared.
+// +kubebuilder:validation:Enum=Exact;Regex
+type HeaderMatchType string
+
+// The ways to compare the value of a header.
+const (
+	// HeaderMatchExact compares the whole value, by case.
+	HeaderMatchExact HeaderMatchType = "Exact"
+	// HeaderMatchRegex asks that an RE2 expression matches the whole value.
+	HeaderMatchRegex HeaderMatchType = "Regex"
+)
+
+// RequestMatch describes requests. A request matches when all that is given
+// matches; what is absent does not constrain.
+// +kubebuilder:validation:XValidation:rule="has(self.path) || has(self.method) || has(self.headers)",message="a match must set at least one of path, method and headers; for every request use path {type: Prefix, value: /}"
+type RequestMatch struct {
+	// path that the request asks for, without its query.
+	// +optional
+	Path *PathMatch `json:"path,omitempty"`
+
+	// method of the request in capitals, for example GET. gRPC calls are POST;
+	// tell them apart by path: /package.Service/Method.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[A-Z][A-Z0-9_-]*$`
+	Method string `json:"method,omitempty"`
+
+	// headers that the request must carry, all of them; at most 8, each name
+	// once. An absent list does not constrain.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.name.lowerAscii() == b.name.lowerAscii()))",message="headers must name each header once: names differ by more than case"
+	Headers []HeaderMatch `json:"headers,omitempty"`
+}
+
+// PathMatch compares the path of a request after normalisation: dot segments
+// resolved, repeated slashes merged, escapes of unreserved characters decoded.
+// What is forwarded is the same normalised path.
+// +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || self.value.startsWith('/')",message="path.value must start with \"/\" for type Exact and Prefix",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || !self.value.matches('[?#]|//|/[.][.]?(/|$)')",message="path.value is compared with the normalised path without its query: take out ?, #, //, /./ and /../",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="path.value must be at most 256 characters for type Regex",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || ”.matches(self.value) || !”.matches(self.value)",message="path.value must be an RE2 regular expression for type Regex",fieldPath=".value"
+type PathMatch struct {
+	// type says how value is compared. Exact: the whole path. Prefix: whole
+	// elements, so /cart matches /cart and /cart/items but not /cartoon. Regex:
+	// an RE2 expression that must match the whole path. Default: Prefix.
+	// +optional
+	// +kubebuilder:default=Prefix
+	Type PathMatchType `json:"type,omitempty"`
+
+	// value to compare with, by case; starts with "/" (not asked of a Regex). At
+	// most 1024 characters, a Regex at most 256.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Value string `json:"value"`
+}
+
+// HeaderMatch compares a header of a request. A header that comes several times
+// is compared as one value, joined by ", ".
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="headers[].value must be at most 256 characters for type Regex",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || ”.matches(self.value) || !”.matches(self.value)",message="headers[].value must be an RE2 regular expression for type Regex",fieldPath=".value"
+type HeaderMatch struct {
+	// name of the header, whatever its case; letters, digits and the other
+	// characters that a header name may have (RFC 9110 token), at most 128. Host
+	// stands for the authority of the request on HTTP/2 too.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+	Name string `json:"name"`
+
+	// type says how value is compared. Exact: the whole value. Regex: an RE2
+	// expression that must match the whole value; ".*" asks only that the header
+	// is there. Default: Exact.
+	// +optional
+	// +kubebuilder:default=Exact
+	Type HeaderMatchType `json:"type,omitempty"`
+
+	// value to compare with, by case; 1 to 1024 characters, a Regex at most 256,
+	// no control characters.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^[^\x00-\x08\x0a-\x1f\x7f]*$`
+	Value string `json:"value"`
+}
