@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# `make help` lists the targets. Every tool comes from a go.mod in tools/, built by `go tool`; nothing else is installed,
+# except Debian packages for the local cluster (test/cluster says which).
+
+SHELL       := /bin/bash -o pipefail
+REGISTRY    ?=
+TAG         ?= dev
+CLUSTER     ?= local
+FUZZTIME    ?= 10s
+DURATION    ?= 30m
+
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+BINARIES    := operator proxy heddle
+CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
+PROTOGEN    := go run -C tools/proto -exec 'env -C $(CURDIR)' ./protogen
+GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+CLUSTER_CMD := go run -C test/cluster . -provider $(CLUSTER)
+MODULES     := . tools/proto tools/images test/cluster
+
+export CGO_ENABLED ?= 0
+export GOFLAGS ?= -buildvcs=false
+
+.DEFAULT_GOAL := help
+
+##@ Start here
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build images ## A real cluster, cert-manager, Heddle, a small shop under load, and a canary that moves
+	test/demo/run.sh $(CLUSTER)
+
+.PHONY: demo-down
+demo-down: ## End the demo's cluster and everything in it
+	$(CLUSTER_CMD) down
+
+##@ Develop
+
+.PHONY: build
+build: ## Static binaries of this machine's architecture in bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle-operator ./cmd/operator
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle-proxy ./cmd/proxy
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle ./cmd/heddle
+
+.PHONY: images
+images: build ## Images without Docker: into dist/images, or with REGISTRY=... TAG=... pushed and written into config/default
+ifeq ($(REGISTRY),)
+	go run -C tools/images . -save $(CURDIR)/dist/images \
+		localhost/heddle-operator:dev=$(CURDIR)/bin/heddle-operator localhost/heddle-proxy:dev=$(CURDIR)/bin/heddle-proxy
+else
+	go run -C tools/images . -push -kustomization $(CURDIR)/config/default/kustomization.yaml \
+		$(REGISTRY)/heddle-operator:$(TAG)=$(CURDIR)/bin/heddle-operator $(REGISTRY)/heddle-proxy:$(TAG)=$(CURDIR)/bin/heddle-proxy
+endif
+
+.PHONY: generate
+generate: ## Deep copies, apply configurations, protobuf
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(PROTOGEN) internal/meshconfig/meshconfig.proto internal/signedconfig/signedconfig.proto
+	$(PROTOGEN) -connect internal/controlapi/controlapi.proto
+
+.PHONY: manifests
+manifests: ## CRDs and RBAC from the markers in the code
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=heddle-operator paths='{./controllers/...,./internal/issue/...,./webhook/...,./cmd/operator/...}' output:rbac:dir=config/rbac
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(GOLANGCI) fmt ./...
+
+##@ Check
+
+.PHONY: lint
+lint: ## golangci-lint on every module
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+.PHONY: verify
+verify: ## Generated files, go.mod files and kustomizations are what the sources say
+	hack/verify.sh
+
+.PHONY: test
+test: test-unit test-envtest test-e2e ## All tests, the real cluster's included
+
+.PHONY: test-unit
+test-unit: ## Unit, golden, property, pipeline and architecture tests, with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -v -e /test/envtest -e /test/e2e -e /controllers)
+	@for m in tools/images test/cluster; do (cd $$m && go test ./...) || exit 1; done
+
+.PHONY: test-envtest
+test-envtest: ## Tests against a real API server
+	KUBEBUILDER_ASSETS=$$($(CLUSTER_CMD) envtest-assets) KUBE_CACHE_MUTATION_DETECTOR=true \
+		go test -timeout 15m ./test/envtest/... ./controllers/... 
+
+.PHONY: test-e2e
+test-e2e: build images ## End to end on the local cluster
+	test/e2e/run.sh
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME each
+	hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Benchmarks of the compiler and the data path
+	go test -run '^$$' -bench . -benchmem ./internal/... ./proxy/...
+
+##@ Release
+
+.PHONY: bundle
+bundle: ## The OLM bundle in bundle/
+	go run -C tools/bundle . -root $(CURDIR)
