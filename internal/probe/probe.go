@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -209,7 +210,7 @@ func decode(variable, value string, into any) error {
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("%s: %w", variable, err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("%s: more than one JSON value", variable)
 	}
 	return nil

@@ -52,6 +52,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a negative timeout":    {`[{"id":"a","kind":"tcp","port":1,"timeoutMillis":-1}]`, "timeout"},
 		"too many":              {many, "at most"},
 		"something behind it":   {`[] []`, "more than one"},
+		"a bracket behind it":   {`[] ]`, "more than one"},
 		"more than it can hold": {strings.Repeat(" ", maxEncoded+1), "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
