@@ -534,7 +534,7 @@ type PortPolicy struct {
 	Protocol Protocol               `protobuf:"varint,2,opt,name=protocol,proto3,enum=heddle.meshconfig.v1.Protocol" json:"protocol,omitempty"`
 	Service  string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"` // "name.namespace" of the (first) Service that sends here, for metrics; or empty
 	Mtls     MTLSMode               `protobuf:"varint,4,opt,name=mtls,proto3,enum=heddle.meshconfig.v1.MTLSMode" json:"mtls,omitempty"`
-	// When Permissive ends and Strict begins; 0 for an exemption by port, which has no end.
+	// When Permissive or Disabled ends and Strict begins; 0 for an exemption by port and for a Disabled without end.
 	PermissiveUntil int64  `protobuf:"varint,5,opt,name=permissive_until,json=permissiveUntil,proto3" json:"permissive_until,omitempty"`
 	DefaultAction   Action `protobuf:"varint,6,opt,name=default_action,json=defaultAction,proto3,enum=heddle.meshconfig.v1.Action" json:"default_action,omitempty"`
 	// Evaluated Deny first, then Allow, whatever their order here.
@@ -1466,9 +1466,10 @@ type EndpointPort struct {
 	ServicePort uint32                 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
 	Port        uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// Dialled in plaintext although the endpoint has an identity, because mTLS is Disabled for this port.
-	Plaintext     bool `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Plaintext      bool  `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	PlaintextUntil int64 `protobuf:"varint,4,opt,name=plaintext_until,json=plaintextUntil,proto3" json:"plaintext_until,omitempty"` // when that ends; 0: it does not
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *EndpointPort) Reset() {
@@ -1520,6 +1521,13 @@ func (x *EndpointPort) GetPlaintext() bool {
 		return x.Plaintext
 	}
 	return false
+}
+
+func (x *EndpointPort) GetPlaintextUntil() int64 {
+	if x != nil {
+		return x.PlaintextUntil
+	}
+	return 0
 }
 
 // Address is section `address/<IP>`: whose it is. Neither service nor pod: none of ours.
@@ -1589,9 +1597,10 @@ type PodAddress struct {
 	// The ports that services declare for this pod or whose mTLS is Disabled, ascending.
 	Ports []*PodPort `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Ports not in `ports` are dialled in plaintext, because the pod's default mTLS mode is Disabled.
-	Plaintext     bool `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Plaintext      bool  `protobuf:"varint,3,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	PlaintextUntil int64 `protobuf:"varint,4,opt,name=plaintext_until,json=plaintextUntil,proto3" json:"plaintext_until,omitempty"` // when that ends; 0: it does not
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PodAddress) Reset() {
@@ -1645,15 +1654,23 @@ func (x *PodAddress) GetPlaintext() bool {
 	return false
 }
 
+func (x *PodAddress) GetPlaintextUntil() int64 {
+	if x != nil {
+		return x.PlaintextUntil
+	}
+	return 0
+}
+
 type PodPort struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Port     uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
 	Protocol Protocol               `protobuf:"varint,2,opt,name=protocol,proto3,enum=heddle.meshconfig.v1.Protocol" json:"protocol,omitempty"`
 	Service  string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
 	// Dialled in plaintext although the pod has an identity, because mTLS is Disabled for this port.
-	Plaintext     bool `protobuf:"varint,4,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Plaintext      bool  `protobuf:"varint,4,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	PlaintextUntil int64 `protobuf:"varint,5,opt,name=plaintext_until,json=plaintextUntil,proto3" json:"plaintext_until,omitempty"` // when that ends; 0: it does not
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PodPort) Reset() {
@@ -1712,6 +1729,13 @@ func (x *PodPort) GetPlaintext() bool {
 		return x.Plaintext
 	}
 	return false
+}
+
+func (x *PodPort) GetPlaintextUntil() int64 {
+	if x != nil {
+		return x.PlaintextUntil
+	}
+	return 0
 }
 
 var File_internal_meshconfig_meshconfig_proto protoreflect.FileDescriptor
@@ -1817,25 +1841,28 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x10\n" +
 	"\x03pod\x18\x05 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bworkload\x18\x06 \x01(\tR\bworkload\x12 \n" +
-	"\vterminating\x18\a \x01(\bR\vterminating\"c\n" +
+	"\vterminating\x18\a \x01(\bR\vterminating\"\x8c\x01\n" +
 	"\fEndpointPort\x12!\n" +
 	"\fservice_port\x18\x01 \x01(\rR\vservicePort\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1c\n" +
-	"\tplaintext\x18\x03 \x01(\bR\tplaintext\"q\n" +
+	"\tplaintext\x18\x03 \x01(\bR\tplaintext\x12'\n" +
+	"\x0fplaintext_until\x18\x04 \x01(\x03R\x0eplaintextUntil\"q\n" +
 	"\aAddress\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x122\n" +
-	"\x03pod\x18\x03 \x01(\v2 .heddle.meshconfig.v1.PodAddressR\x03pod\"\x9b\x01\n" +
+	"\x03pod\x18\x03 \x01(\v2 .heddle.meshconfig.v1.PodAddressR\x03pod\"\xc4\x01\n" +
 	"\n" +
 	"PodAddress\x12:\n" +
 	"\bendpoint\x18\x01 \x01(\v2\x1e.heddle.meshconfig.v1.EndpointR\bendpoint\x123\n" +
 	"\x05ports\x18\x02 \x03(\v2\x1d.heddle.meshconfig.v1.PodPortR\x05ports\x12\x1c\n" +
-	"\tplaintext\x18\x03 \x01(\bR\tplaintext\"\x91\x01\n" +
+	"\tplaintext\x18\x03 \x01(\bR\tplaintext\x12'\n" +
+	"\x0fplaintext_until\x18\x04 \x01(\x03R\x0eplaintextUntil\"\xba\x01\n" +
 	"\aPodPort\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12:\n" +
 	"\bprotocol\x18\x02 \x01(\x0e2\x1e.heddle.meshconfig.v1.ProtocolR\bprotocol\x12\x18\n" +
 	"\aservice\x18\x03 \x01(\tR\aservice\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext*\x98\x01\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\x12'\n" +
+	"\x0fplaintext_until\x18\x05 \x01(\x03R\x0eplaintextUntil*\x98\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n" +
