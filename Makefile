@@ -12,11 +12,10 @@ DURATION    ?= 30m
 
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-BINARIES    := operator proxy heddle
 CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 PROTOGEN    := go run -C tools/proto -exec 'env -C $(CURDIR)' ./protogen
 GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
-CLUSTER_CMD := go run -C test/cluster . -provider $(CLUSTER)
+CLUSTER_CMD := bin/cluster -provider $(CLUSTER)
 MODULES     := . tools/proto tools/images test/cluster
 
 export CGO_ENABLED ?= 0
@@ -31,11 +30,11 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build images ## A real cluster, cert-manager, Heddle, a small shop under load, and a canary that moves
-	test/demo/run.sh $(CLUSTER)
+demo: images bin/cluster ## A real cluster, cert-manager, Heddle, a small shop under load, and a canary that moves
+	go run ./test/demo -cluster bin/cluster -provider $(CLUSTER)
 
 .PHONY: demo-down
-demo-down: ## End the demo's cluster and everything in it
+demo-down: bin/cluster ## End the demo's cluster and everything in it
 	$(CLUSTER_CMD) down
 
 ##@ Develop
@@ -47,11 +46,18 @@ build: ## Static binaries of this machine's architecture in bin/
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle-proxy ./cmd/proxy
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle ./cmd/heddle
 
+.PHONY: bin/cluster bin/shop
+bin/cluster:
+	go build -C test/cluster -o $(CURDIR)/bin/cluster .
+bin/shop:
+	go build -trimpath -ldflags '-s -w' -o bin/shop ./test/shop
+
 .PHONY: images
-images: build ## Images without Docker: into dist/images, or with REGISTRY=... TAG=... pushed and written into config/default
+images: build bin/shop ## Images without Docker: into dist/images, or with REGISTRY=... TAG=... pushed and written into config/default
 ifeq ($(REGISTRY),)
 	go run -C tools/images . -save $(CURDIR)/dist/images \
-		localhost/heddle-operator:dev=$(CURDIR)/bin/heddle-operator localhost/heddle-proxy:dev=$(CURDIR)/bin/heddle-proxy
+		localhost/heddle-operator:dev=$(CURDIR)/bin/heddle-operator localhost/heddle-proxy:dev=$(CURDIR)/bin/heddle-proxy \
+		localhost/shop:dev=$(CURDIR)/bin/shop
 else
 	go run -C tools/images . -push -kustomization $(CURDIR)/config/default/kustomization.yaml \
 		$(REGISTRY)/heddle-operator:$(TAG)=$(CURDIR)/bin/heddle-operator $(REGISTRY)/heddle-proxy:$(TAG)=$(CURDIR)/bin/heddle-proxy
@@ -91,12 +97,13 @@ test-unit: ## Unit, golden, property, pipeline and architecture tests, with the 
 	@for m in tools/images test/cluster; do (cd $$m && go test ./...) || exit 1; done
 
 .PHONY: test-envtest
-test-envtest: ## Tests against a real API server
+test-envtest: bin/cluster ## Tests against a real API server
 	KUBEBUILDER_ASSETS=$$($(CLUSTER_CMD) envtest-assets) KUBE_CACHE_MUTATION_DETECTOR=true \
 		go test -timeout 15m ./test/envtest/... ./controllers/... 
 
 .PHONY: test-e2e
-test-e2e: build images ## End to end on the local cluster
+test-e2e: images bin/cluster ## End to end on the local cluster
+	go test -c -tags e2e -o bin/e2e.test ./test/e2e
 	test/e2e/run.sh
 
 .PHONY: fuzz
