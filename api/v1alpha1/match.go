@@ -61,7 +61,7 @@ type RequestMatch struct {
 // +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || self.value.startsWith('/')",message="path.value must start with \"/\" for type Exact and Prefix",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || !self.value.matches('[?#]|//|/[.][.]?(/|$)')",message="path.value is compared with the normalised path without its query: take out ?, #, //, /./ and /../",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="path.value must be at most 256 characters for type Regex",fieldPath=".value"
-// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || ”.matches(self.value) || !”.matches(self.value)",message="path.value must be an RE2 regular expression for type Regex",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || 'a'.matches(self.value) || !'a'.matches(self.value)",message="path.value must be an RE2 regular expression for type Regex",fieldPath=".value"
 type PathMatch struct {
 	// type says how value is compared. Exact: the whole path. Prefix: whole
 	// elements, so /cart matches /cart and /cart/items but not /cartoon. Regex:
@@ -81,7 +81,7 @@ type PathMatch struct {
 // HeaderMatch compares a header of a request. A header that comes several times
 // is compared as one value, joined by ", ".
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="headers[].value must be at most 256 characters for type Regex",fieldPath=".value"
-// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || ”.matches(self.value) || !”.matches(self.value)",message="headers[].value must be an RE2 regular expression for type Regex",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || 'a'.matches(self.value) || !'a'.matches(self.value)",message="headers[].value must be an RE2 regular expression for type Regex",fieldPath=".value"
 type HeaderMatch struct {
 	// name of the header, whatever its case; letters, digits and the other
 	// characters that a header name may have (RFC 9110 token), at most 128. Host
