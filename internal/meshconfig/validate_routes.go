@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package meshconfig
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+func validateRoutes(name Name, m *Routes) error {
+	if err := kindIs(name, KindRoutes); err != nil {
+		return err
+	}
+	if m.GetService() != name.Subject() {
+		return fmt.Errorf("service %.80q: want that of the name", m.GetService())
+	}
+	if err := checkService("service", m.GetService()); err != nil {
+		return err
+	}
+	ports := ascending{what: "ports"}
+	for _, p := range m.GetPorts() {
+		if err := ports.next(p.GetPort()); err != nil {
+			return err
+		}
+		if err := validateServicePort(p); err != nil {
+			return fmt.Errorf("port %d: %w", p.GetPort(), err)
+		}
+	}
+	return atMost("ports", len(m.GetPorts()), maxPorts)
+}
+
+func validateServicePort(p *ServicePort) error {
+	if err := checkProtocol(p.GetProtocol()); err != nil {
+		return err
+	}
+	if err := atMost("routes", len(p.GetRoutes()), maxRoutes); err != nil {
+		return err
+	}
+	for i, r := range p.GetRoutes() {
+		if err := validateRoute(r); err != nil {
+			return fmt.Errorf("routes[%d]: %w", i, err)
+		}
+	}
+	if err := atMost("rules", len(p.GetRules()), maxSplitRules); err != nil {
+		return err
+	}
+	for i, r := range p.GetRules() {
+		if err := checkText("name", r.GetName(), maxWord); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
+		}
+		if err := validateMatches(r.GetMatches()); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
+		}
+		if err := validateBackends(r.GetBackends()); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
+		}
+	}
+	return validateBackends(p.GetBackends())
+}
+
+func validateRoute(r *Route) error {
+	if err := checkText("name", r.GetName(), maxWord); err != nil {
+		return err
+	}
+	if r.GetRequestTimeout() < 0 || r.GetRequestTimeout() > maxMilliseconds {
+		return fmt.Errorf("request_timeout %d: want milliseconds", r.GetRequestTimeout())
+	}
+	return validateMatches(r.GetMatches())
+}
+
+func validateBackends(backends []*WeightedBackend) error {
+	if n := len(backends); n == 0 || n > maxBackends {
+		return fmt.Errorf("backends: %d: want 1 to %d", n, maxBackends)
+	}
+	sum := uint64(0)
+	for i, b := range backends {
+		if err := checkText("name", b.GetName(), maxWord); err != nil {
+			return fmt.Errorf("backends[%d]: %w", i, err)
+		}
+		if err := checkService("service", b.GetService()); err != nil {
+			return fmt.Errorf("backends[%d]: %w", i, err)
+		}
+		if err := checkPort(b.GetPort()); err != nil {
+			return fmt.Errorf("backends[%d]: %w", i, err)
+		}
+		if b.GetWeight() > MaxWeight {
+			return fmt.Errorf("backends[%d]: weight %d: at most %d", i, b.GetWeight(), MaxWeight)
+		}
+		sum += uint64(b.GetWeight())
+	}
+	if sum == 0 {
+		return errors.New("backends: no weight is above 0")
+	}
+	return nil
+}
+
+func validateMatches(matches []*Match) error {
+	if err := atMost("matches", len(matches), maxMatches); err != nil {
+		return err
+	}
+	for i, m := range matches {
+		if err := validateMatch(m); err != nil {
+			return fmt.Errorf("matches[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func validateMatch(m *Match) error {
+	if p := m.GetPath(); p != nil {
+		if err := validatePath(p); err != nil {
+			return fmt.Errorf("path: %w", err)
+		}
+	}
+	if m.GetMethod() != "" && !isToken(m.GetMethod()) {
+		return fmt.Errorf("method %.80q: want a token", m.GetMethod())
+	}
+	if err := atMost("headers", len(m.GetHeaders()), maxHeaders); err != nil {
+		return err
+	}
+	for i, h := range m.GetHeaders() {
+		if !isToken(h.GetName()) || strings.ToLower(h.GetName()) != h.GetName() {
+			return fmt.Errorf("headers[%d]: name %.80q: want a token in lower case", i, h.GetName())
+		}
+		var err error
+		switch h.GetType() {
+		case HeaderMatch_TYPE_EXACT:
+			if len(h.GetValue()) > maxValue {
+				err = fmt.Errorf("value of %d bytes: at most %d", len(h.GetValue()), maxValue)
+			}
+		case HeaderMatch_TYPE_REGEX:
+			err = checkRegex(h.GetValue())
+		default:
+			err = fmt.Errorf("type %d is unknown", h.GetType())
+		}
+		if err != nil {
+			return fmt.Errorf("headers[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func validatePath(p *PathMatch) error {
+	switch p.GetType() {
+	case PathMatch_TYPE_EXACT, PathMatch_TYPE_PREFIX:
+		if !strings.HasPrefix(p.GetValue(), "/") || len(p.GetValue()) > maxValue {
+			return fmt.Errorf("value %.80q: want a path that starts with a slash, of at most %d bytes", p.GetValue(), maxValue)
+		}
+		return nil
+	case PathMatch_TYPE_REGEX:
+		return checkRegex(p.GetValue())
+	default:
+		return fmt.Errorf("type %d is unknown", p.GetType())
+	}
+}
+
+// checkRegex bounds the length before it compiles; package regexp bounds what a short expression can grow to.
+func checkRegex(s string) error {
+	if len(s) > maxRegex {
+		return fmt.Errorf("regular expression of %d bytes: at most %d", len(s), maxRegex)
+	}
+	_, err := regexp.Compile(s)
+	return err
+}
