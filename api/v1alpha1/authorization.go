@@ -97,7 +97,7 @@ type AuthorizationSource struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=600
-	// +kubebuilder:validation:items:Pattern=`^(\*|spiffe://[a-z0-9][a-z0-9._-]{0,254}/ns/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/sa/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)$`
+	// +kubebuilder:validation:items:Pattern=`^(\*|spiffe://[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?/ns/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/sa/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)$`
 	Identities []string `json:"identities,omitempty"`
 }
 
@@ -133,6 +133,6 @@ type AuthorizationTarget struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=1024
-	// +kubebuilder:validation:items:Pattern=`^(\*|/([^*?#]*/)?\*|/[^*?#]*)$`
+	// +kubebuilder:validation:items:Pattern=`^(\*|/([^*?#\\\s\x00-\x1f\x7f]*/)?\*|/[^*?#\\\s\x00-\x1f\x7f]*)$`
 	Paths []string `json:"paths,omitempty"`
 }

@@ -56,10 +56,10 @@ type RequestMatch struct {
 }
 
 // PathMatch compares the path of a request after normalisation: dot segments
-// resolved, repeated slashes merged, escapes of unreserved characters decoded.
-// What is forwarded is the same normalised path.
+// resolved, repeated slashes merged, escapes in one form. What is forwarded is
+// the same normalised path.
 // +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || self.value.startsWith('/')",message="path.value must start with \"/\" for type Exact and Prefix",fieldPath=".value"
-// +kubebuilder:validation:XValidation:rule="self.type == 'Regex' || !self.value.matches('[?#]|//|/[.][.]?(/|$)')",message="path.value is compared with the normalised path without its query: take out ?, #, //, /./ and /../",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule=`self.type == 'Regex' || !self.value.matches(r'[?#\\[:space:][:cntrl:]]|//|/[.][.]?(/|$)|%([^0-9A-Fa-f]|.?$|.[^0-9A-Fa-f])')`,message="path.value is compared with the normalised path without its query: take out ?, #, backslashes, white space, //, /./, /../ and broken % escapes",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="path.value must be at most 256 characters for type Regex",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || 'a'.matches(self.value) || !'a'.matches(self.value)",message="path.value must be an RE2 regular expression for type Regex",fieldPath=".value"
 type PathMatch struct {
@@ -71,15 +71,16 @@ type PathMatch struct {
 	Type PathMatchType `json:"type,omitempty"`
 
 	// value to compare with, by case; starts with "/" (not asked of a Regex). At
-	// most 1024 characters, a Regex at most 256.
+	// most 1024 characters, a Regex at most 256. Percent escapes are compared in
+	// their normalised form, so /caf%c3%a9 and /café are the same value.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Value string `json:"value"`
 }
 
-// HeaderMatch compares a header of a request. A header that comes several times
-// is compared as one value, joined by ", ".
+// HeaderMatch compares a header of a request. Of a header that comes in several
+// lines one line that matches is enough.
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="headers[].value must be at most 256 characters for type Regex",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || 'a'.matches(self.value) || !'a'.matches(self.value)",message="headers[].value must be an RE2 regular expression for type Regex",fieldPath=".value"
 type HeaderMatch struct {

@@ -22,7 +22,7 @@ const (
 
 // MTLS says whether callers must use mutual TLS.
 // +kubebuilder:validation:XValidation:rule="self.mode != 'Permissive' || has(self.until)",message="mtls.until must be set for mode Permissive: say when the mode turns Strict, or list the ports that stay open in mtls.ports",fieldPath=".until"
-// +kubebuilder:validation:XValidation:rule="self.mode == 'Permissive' || !has(self.until)",message="mtls.until must be left out unless mode is Permissive, the one mode that ends",fieldPath=".until"
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Strict' || !has(self.until)",message="mtls.until must be left out for mode Strict, which does not end",fieldPath=".until"
 type MTLS struct {
 	// mode of all ports that are not in ports. Strict: callers must use mutual
 	// TLS. Permissive: plaintext callers are served too; needs until. Disabled:
@@ -31,8 +31,8 @@ type MTLS struct {
 	Mode MTLSMode `json:"mode"`
 
 	// until is when mode turns Strict by itself, as RFC 3339 with a time zone:
-	// "2026-03-31T18:00:00Z". Required for mode Permissive, and only for it. The
-	// proxies act on it by their own clocks. It does not concern ports.
+	// "2026-03-31T18:00:00Z". Required for mode Permissive, allowed for Disabled.
+	// The proxies act on it by their own clocks. It does not concern ports.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Format=date-time

@@ -3,9 +3,12 @@
 package envtest
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/identity"
 )
 
 func TestMeshPolicyAccepts(t *testing.T) {
@@ -19,6 +22,9 @@ mtls: {mode: Permissive, until: "2026-03-31T18:00:00Z"}`,
 		"permissive mTLS with an end, with an offset and a fraction": `
 targetRef: {kind: Namespace}
 mtls: {mode: Permissive, until: "2026-03-31T18:00:00.5+02:00"}`,
+		"disabled mTLS with an end": `
+targetRef: {kind: Namespace}
+mtls: {mode: Disabled, until: "2026-03-31T18:00:00Z"}`,
 		"a permissive port without an end": `
 targetRef: {kind: Service, name: ingress}
 mtls: {mode: Strict, ports: [{port: 8443, mode: Permissive}, {port: 9090, mode: Disabled}]}`,
@@ -103,7 +109,7 @@ func TestMeshPolicyRefusesBadMTLS(t *testing.T) {
 		"Permissive without an end": {withMTLS(`mode: Permissive`),
 			"spec.mtls.until", "mtls.until must be set for mode Permissive"},
 		"Strict with an end": {withMTLS(`mode: Strict, until: "2026-03-31T18:00:00Z"`),
-			"spec.mtls.until", "mtls.until must be left out unless mode is Permissive"},
+			"spec.mtls.until", "mtls.until must be left out for mode Strict"},
 		"an end that is a day": {withMTLS(`mode: Permissive, until: "2026-03-31"`),
 			"spec.mtls.until", "must be of type date-time"},
 		"an end without a time zone": {withMTLS(`mode: Permissive, until: "2026-03-31T18:00:00"`),
@@ -185,9 +191,36 @@ func TestMeshPolicyRefusesBadAuthorization(t *testing.T) {
 			rule + ".to[0].paths[0]", "should match"},
 		"a path with a query": {to(`paths: ["/a?b"]`),
 			rule + ".to[0].paths[0]", "should match"},
+		"a path with a space": {to(`paths: ["/a b"]`),
+			rule + ".to[0].paths[0]", "should match"},
 		"ports beside the port of the target": {`
 targetRef: {kind: Service, name: web, port: 80}
 authorization: {defaultAction: Deny, rules: [{name: r, action: Allow, to: [{ports: [80]}]}]}`,
 			"spec.authorization.rules", "to[].ports cannot be set beside targetRef.port"},
 	})
+}
+
+// The schema and the proxies read SPIFFE IDs by code of their own. What one takes
+// and the other refuses would be a policy that cannot be enforced.
+func TestTheSchemaTakesTheIdentitiesThatProxiesParse(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	for _, id := range []string{
+		"spiffe://cluster.local/ns/shop/sa/web",
+		"spiffe://a/ns/b/sa/c",
+		"spiffe://a_b.c-d/ns/b-1/sa/c.d-e",
+		"spiffe://a-/ns/b/sa/c", "spiffe://.a/ns/b/sa/c", "spiffe://A/ns/b/sa/c", "spiffe:///ns/b/sa/c",
+		"spiffe://a:80/ns/b/sa/c", "spiffe://u@a/ns/b/sa/c", "SPIFFE://a/ns/b/sa/c",
+		"spiffe://a/ns/b.c/sa/d", "spiffe://a/ns/-b/sa/c", "spiffe://a/ns/" + long + "/sa/c", "spiffe://a/ns//sa/c",
+		"spiffe://a/ns/b/sa/C", "spiffe://a/ns/b/sa/c.", "spiffe://a/ns/b/sa/", "spiffe://a/ns/b/sa/c/", "spiffe://a/ns/b/sa/c?d",
+		"spiffe://a/ns/b/sa/" + strings.Repeat(long, 4), "spiffe://" + strings.Repeat(long, 4) + "/ns/b/sa/c",
+		"spiffe://a/ns/b/sa/c\n", "spiffe://a/ns/b/sa/%63",
+	} {
+		spec := fmt.Sprintf(`{targetRef: {kind: Mesh}, authorization: {defaultAction: Deny,
+			rules: [{name: r, action: Allow, from: [{identities: [%q]}]}]}}`, id)
+		schemaErr := tryCreate(t, object(t, v1alpha1.KindMeshPolicy, "case", spec))
+		_, parseErr := identity.Parse(id)
+		if (schemaErr == nil) != (parseErr == nil) {
+			t.Errorf("%s: the schema says %v, the proxy %v", id, schemaErr, parseErr)
+		}
+	}
 }

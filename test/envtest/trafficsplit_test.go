@@ -46,7 +46,7 @@ rules:
 service: {name: checkout}
 backends: [{name: v1, service: {name: checkout-v1}}]
 rules:
-- {name: r, matches: [{path: {value: /.well-known/...}}], weights: [{backend: v1}]}`,
+- {name: r, matches: [{path: {value: /.well-known/.../caf%C3%A9}}], weights: [{backend: v1}]}`,
 		"as many backends, rules and matches as the limits allow": largestSplit(16),
 	})
 }
@@ -183,11 +183,17 @@ func TestTrafficSplitRefusesBadMatches(t *testing.T) {
 		"an exact path that does not start with a slash": {withMatch(`{path: {type: Exact, value: cart}}`),
 			match + ".path.value", `path.value must start with "/"`},
 		"a path with a query": {withMatch(`{path: {value: "/cart?id=1"}}`),
-			match + ".path.value", "take out ?, #, //"},
+			match + ".path.value", "take out ?, #, backslashes"},
+		"a path with a space": {withMatch(`{path: {value: "/a b"}}`),
+			match + ".path.value", "take out ?, #, backslashes"},
+		"a path with a backslash": {withMatch(`{path: {value: '/a\b'}}`),
+			match + ".path.value", "take out ?, #, backslashes"},
+		"a path with a broken escape": {withMatch(`{path: {value: "/a%2"}}`),
+			match + ".path.value", "broken % escapes"},
 		"a path that normalisation would change": {withMatch(`{path: {value: /a/../b}}`),
-			match + ".path.value", "take out ?, #, //"},
+			match + ".path.value", "take out ?, #, backslashes"},
 		"a path that ends in a dot segment": {withMatch(`{path: {value: /a/..}}`),
-			match + ".path.value", "take out ?, #, //"},
+			match + ".path.value", "take out ?, #, backslashes"},
 		"a path regex that does not compile": {withMatch(`{path: {type: Regex, value: "/(a"}}`),
 			match + ".path", "must be an RE2 regular expression"},
 		"a path regex that RE2 does not know": {withMatch(`{path: {type: Regex, value: '/(?=a)'}}`),

@@ -11,8 +11,8 @@ import (
 // HeaderMatchApplyConfiguration represents a declarative configuration of the HeaderMatch type for use
 // with apply.
 //
-// HeaderMatch compares a header of a request. A header that comes several times
-// is compared as one value, joined by ", ".
+// HeaderMatch compares a header of a request. Of a header that comes in several
+// lines one line that matches is enough.
 type HeaderMatchApplyConfiguration struct {
 	// name of the header, whatever its case; letters, digits and the other
 	// characters that a header name may have (RFC 9110 token), at most 128. Host

@@ -19,8 +19,8 @@ type MTLSApplyConfiguration struct {
 	// callers in the mesh use plaintext too.
 	Mode *apiv1alpha1.MTLSMode `json:"mode,omitempty"`
 	// until is when mode turns Strict by itself, as RFC 3339 with a time zone:
-	// "2026-03-31T18:00:00Z". Required for mode Permissive, and only for it. The
-	// proxies act on it by their own clocks. It does not concern ports.
+	// "2026-03-31T18:00:00Z". Required for mode Permissive, allowed for Disabled.
+	// The proxies act on it by their own clocks. It does not concern ports.
 	Until *v1.Time `json:"until,omitempty"`
 	// ports are exceptions with a mode of their own, which does not end: for
 	// callers that can never be in the mesh, such as an ingress of the cloud. At

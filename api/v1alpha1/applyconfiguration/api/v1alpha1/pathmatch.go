@@ -12,15 +12,16 @@ import (
 // with apply.
 //
 // PathMatch compares the path of a request after normalisation: dot segments
-// resolved, repeated slashes merged, escapes of unreserved characters decoded.
-// What is forwarded is the same normalised path.
+// resolved, repeated slashes merged, escapes in one form. What is forwarded is
+// the same normalised path.
 type PathMatchApplyConfiguration struct {
 	// type says how value is compared. Exact: the whole path. Prefix: whole
 	// elements, so /cart matches /cart and /cart/items but not /cartoon. Regex:
 	// an RE2 expression that must match the whole path. Default: Prefix.
 	Type *apiv1alpha1.PathMatchType `json:"type,omitempty"`
 	// value to compare with, by case; starts with "/" (not asked of a Regex). At
-	// most 1024 characters, a Regex at most 256.
+	// most 1024 characters, a Regex at most 256. Percent escapes are compared in
+	// their normalised form, so /caf%c3%a9 and /café are the same value.
 	Value *string `json:"value,omitempty"`
 }
 
