@@ -112,10 +112,10 @@ func validateHeartbeat(name Name, m *Heartbeat) error {
 	if err := kindIs(name, KindHeartbeat); err != nil {
 		return err
 	}
-	if m.GetAt() <= 0 || m.GetAt() > maxMilliseconds {
-		return fmt.Errorf("at %d: want Unix milliseconds", m.GetAt())
+	if m.GetAt() == 0 {
+		return errors.New("at: want a date")
 	}
-	return nil
+	return checkMilliseconds("at", m.GetAt())
 }
 
 func validateBinding(name Name, m *Binding) error {
@@ -157,11 +157,18 @@ func validateAddress(name Name, m *Address) error {
 	case pod == nil:
 		return nil
 	}
+	return validatePodAddress(m.GetAddress(), pod)
+}
+
+func validatePodAddress(address string, pod *PodAddress) error {
 	if err := validateEndpoint(pod.GetEndpoint()); err != nil {
 		return fmt.Errorf("pod.endpoint: %w", err)
 	}
-	if pod.GetEndpoint().GetAddress() != m.GetAddress() || len(pod.GetEndpoint().GetPorts()) != 0 {
+	if pod.GetEndpoint().GetAddress() != address || len(pod.GetEndpoint().GetPorts()) != 0 {
 		return errors.New("pod.endpoint: want the section's address and no ports")
+	}
+	if err := checkMilliseconds("pod.plaintext_until", pod.GetPlaintextUntil()); err != nil {
+		return err
 	}
 	ports := ascending{what: "pod.ports"}
 	for _, p := range pod.GetPorts() {
@@ -172,6 +179,9 @@ func validateAddress(name Name, m *Address) error {
 			return fmt.Errorf("pod.ports %d: %w", p.GetPort(), err)
 		}
 		if err := checkServiceOrNone("pod.ports.service", p.GetService()); err != nil {
+			return err
+		}
+		if err := checkMilliseconds("pod.ports.plaintext_until", p.GetPlaintextUntil()); err != nil {
 			return err
 		}
 	}

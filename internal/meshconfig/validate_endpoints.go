@@ -47,6 +47,9 @@ func validateEndpoint(e *Endpoint) error {
 		if err := checkPort(p.GetPort()); err != nil {
 			return err
 		}
+		if err := checkMilliseconds("ports.plaintext_until", p.GetPlaintextUntil()); err != nil {
+			return err
+		}
 	}
 	if err := atMost("ports", len(e.GetPorts()), maxPorts); err != nil {
 		return err
@@ -94,6 +97,14 @@ func atMost(what string, n, limit int) error {
 func checkPort(port uint32) error {
 	if port == 0 || port > 65535 {
 		return fmt.Errorf("port %d: want 1 to 65535", port)
+	}
+	return nil
+}
+
+// checkMilliseconds bounds a date or a duration; 0 is "not set".
+func checkMilliseconds(what string, ms int64) error {
+	if ms < 0 || ms > maxMilliseconds {
+		return fmt.Errorf("%s %d: want milliseconds, 0 to %d", what, ms, int64(maxMilliseconds))
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func validatePortPolicy(p *PortPolicy) error {
 	default:
 		return fmt.Errorf("mtls %d: not a mode", p.GetMtls())
 	}
-	if u := p.GetPermissiveUntil(); u < 0 || u > maxMilliseconds {
-		return fmt.Errorf("permissive_until %d: want Unix milliseconds", u)
+	if err := checkMilliseconds("permissive_until", p.GetPermissiveUntil()); err != nil {
+		return err
 	}
 	if err := checkAction("default_action", p.GetDefaultAction()); err != nil {
 		return err

@@ -64,8 +64,8 @@ func validateRoute(r *Route) error {
 	if err := checkText("name", r.GetName(), maxWord); err != nil {
 		return err
 	}
-	if r.GetRequestTimeout() < 0 || r.GetRequestTimeout() > maxMilliseconds {
-		return fmt.Errorf("request_timeout %d: want milliseconds", r.GetRequestTimeout())
+	if err := checkMilliseconds("request_timeout", r.GetRequestTimeout()); err != nil {
+		return err
 	}
 	return validateMatches(r.GetMatches())
 }
