@@ -3,6 +3,7 @@
 package arch
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -68,8 +69,8 @@ var Fences = []Fence{
 type Graph map[string][]string
 
 // Load reads the graph of the module's own packages with `go list`, run in dir.
-func Load(dir string) (Graph, error) {
-	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Deps}} {{.}}{{end}}`, "./...")
+func Load(ctx context.Context, dir string) (Graph, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-f", `{{.ImportPath}}{{range .Deps}} {{.}}{{end}}`, "./...")
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	if err != nil {

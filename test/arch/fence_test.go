@@ -13,7 +13,7 @@ import (
 const root = "../.."
 
 func TestNoFenceIsCrossed(t *testing.T) {
-	graph, err := Load(root)
+	graph, err := Load(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,8 +85,8 @@ func runStore(ctx context.Context, args []string) error {
 	context.AfterFunc(ctx, func() { listener.Close() })
 	for {
 		conn, err := listener.Accept()
-		if ctx.Err() != nil {
-			return nil
+		if errors.Is(err, net.ErrClosed) {
+			return nil // ctx ended
 		}
 		if err != nil {
 			return err

@@ -2,7 +2,7 @@
 
 // Images makes Heddle's container images from prebuilt static binaries, without a container engine.
 //
-//	images [-save DIR] [-push] REFERENCE=BINARY...
+//	images [-save DIR] [-push [-kustomization FILE]] REFERENCE=BINARY...
 //
 // Each image is FROM scratch, non-root, and runs its one binary, as the Dockerfile's are.
 package main
@@ -27,6 +27,7 @@ func main() {
 	log.SetPrefix("images: ")
 	save := flag.String("save", "", "write REFERENCE's last part .tar into this folder")
 	push := flag.Bool("push", false, "push to the reference's registry")
+	kustomization := flag.String("kustomization", "", "write where each image was pushed into the images of this file")
 	flag.Parse()
 	if flag.NArg() == 0 || (*save == "" && !*push) {
 		log.Fatal("usage: images [-save DIR] [-push] REFERENCE=BINARY...")
@@ -36,13 +37,13 @@ func main() {
 		if !ok {
 			log.Fatalf("%q: want REFERENCE=BINARY", arg)
 		}
-		if err := build(ref, binary, *save, *push); err != nil {
+		if err := build(ref, binary, *save, *push, *kustomization); err != nil {
 			log.Fatalf("%s: %v", ref, err)
 		}
 	}
 }
 
-func build(ref, binary, save string, push bool) error {
+func build(ref, binary, save string, push bool, kustomization string) error {
 	program := "/" + filepath.Base(binary)
 	img, err := image.Build(image.Spec{
 		Files:      map[string]string{program: binary},
@@ -70,6 +71,9 @@ func build(ref, binary, save string, push bool) error {
 			return err
 		}
 		fmt.Println(pushed)
+		if kustomization != "" {
+			return setImage(kustomization, pushed)
+		}
 	}
 	return nil
 }
