@@ -14,7 +14,8 @@ import "strings"
 //
 // Refused: what does not start with a slash, broken escapes, raw white space, control characters, backslash, "#" and
 // "?", in any number of escapes around each other a control character or an overlong UTF-8 form, dot segments above
-// the root, and dot segments that only some servers see ("..;x", "..%2F", "%252e%252e", "..%5C").
+// the root, and what only some servers see: dot segments ("..;x", "..%2F", "%252e%252e", "..%5C") and slashes within
+// parameters (";x%2Fy").
 //
 // It allocates only if the path is not normalised already.
 func NormalizePath(path string) (normal string, ok bool) {

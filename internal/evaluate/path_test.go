@@ -62,6 +62,8 @@ func TestNormalizePath(t *testing.T) {
 		"dots with parameters are refused":                {"/a/..;/b", refused},
 		"a dot with parameters is refused":                {"/a/.;x=1", refused},
 		"dots with escaped parameters are refused":        {"/a/..%3Bx/b", refused},
+		"an escaped slash in parameters is refused":       {"/;x%2Fy/admin", refused},
+		"a backslash in parameters is refused":            {"/%3Bx%5Cy/admin", refused},
 		"twice escaped dots are refused":                  {"/a/%252e%252e/b", refused},
 		"three times escaped dots are refused":            {"/a/%25252e./b", refused},
 		"dots and a twice escaped slash are refused":      {"/a/..%252fb", refused},

@@ -25,21 +25,22 @@ func readByte(path string, i int) (c byte, next int) {
 	}
 }
 
-// soundToAll says whether no server finds a dot segment, a control character or an overlong form of ASCII in the path.
+// soundToAll says whether no server finds a dot segment, a control character or an overlong form of ASCII in the path,
+// and all agree where the parameters of a segment end (";x%2Fy" ends at the slash for some, behind the y for others).
 func soundToAll(path string) bool {
 	var previous byte
 	dots, other, params := 0, false, false
 	isDots := func() bool { return (dots == 1 || dots == 2) && !other }
 	for i := 0; i < len(path); {
-		var c byte
-		c, i = readByte(path, i)
+		c, next := readByte(path, i)
 		if c < ' ' || c == 0x7f || isOverlong(previous, c) {
 			return false
 		}
-		previous = c
+		isRawSlash := c == '/' && next == i+1
+		previous, i = c, next
 		switch {
 		case c == '/' || c == '\\':
-			if isDots() {
+			if isDots() || params && !isRawSlash {
 				return false
 			}
 			dots, other, params = 0, false, false
