@@ -21,7 +21,8 @@ func TestFormatWeights(t *testing.T) {
 		"no backend gives an empty cell":           {nil, ""},
 		"an absent weight is shown as its default": {[]SplitBackend{{Name: "v1"}}, "v1 1"},
 		"backends keep the order of the spec": {
-			[]SplitBackend{{Name: "v2", Weight: ptr[int32](10)}, {Name: "v1", Weight: ptr[int32](90)}}, "v2 10, v1 90"},
+			[]SplitBackend{{Name: "v2", Weight: ptr[int32](10)}, {Name: "v1", Weight: ptr[int32](90)}}, "v2 10, v1 90",
+		},
 		"a weight of zero is shown":             {[]SplitBackend{{Name: "v1", Weight: ptr[int32](0)}}, "v1 0"},
 		"more than four backends are shortened": {five, "a 1, b 1, c 1, d 1, and 1 more"},
 	} {
@@ -40,7 +41,8 @@ func TestPolicyTargetString(t *testing.T) {
 		"Service/checkout:8080": {Kind: TargetService, Name: "checkout", Port: ptr[int32](8080)},
 		"Workload/db-0":         {Kind: TargetWorkload, Name: "db-0"},
 		"Workload(app=web)": {Kind: TargetWorkload, Selector: &metav1.LabelSelector{
-			MatchLabels: map[string]string{"app": "web"}}},
+			MatchLabels: map[string]string{"app": "web"},
+		}},
 	} {
 		if got := target.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

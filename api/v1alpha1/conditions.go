@@ -13,9 +13,10 @@ const (
 	// ConditionResolvedRefs is True when everything that the spec names exists.
 	// What does not exist gets no traffic. The rest of the object is in force.
 	ConditionResolvedRefs = "ResolvedRefs"
-	// ConditionConflicted is True when an older object owns the same service and
-	// port. The message names the owner. A True is bad: nothing of the object is
-	// in force.
+	// ConditionConflicted is True when an older object owns the same thing: the
+	// service and port of a TrafficSplit, the service of a ServiceProfile, the
+	// target and section of a MeshPolicy. The message names the owner. A True is
+	// bad: what the owner decides on, this object does not.
 	ConditionConflicted = "Conflicted"
 	// ConditionProgrammed is True when every connected proxy that uses the
 	// object has acknowledged it. The message says "118/120 proxies".

@@ -122,10 +122,11 @@ type ProfileRoute struct {
 // RouteTimeouts bound how long a request may take.
 // +kubebuilder:validation:MinProperties=1
 type RouteTimeouts struct {
-	// request bounds the whole request, from its first byte at the caller's proxy
-	// to the last byte of the response; then the caller gets 504, or the gRPC
-	// status DEADLINE_EXCEEDED. It does not apply to streams and upgrades. A Go
-	// duration string above zero: "15s", "1m30s", "250ms". Absent: no timeout.
+	// request bounds a request from when the caller's proxy has its head to the last
+	// byte of the response. Then the caller gets 504, or the gRPC status
+	// DEADLINE_EXCEEDED; a response that has begun is cut off. A streaming gRPC
+	// call is bounded too; an upgraded connection is not. A Go duration string
+	// above zero: "15s", "1m30s", "250ms". Absent: no timeout.
 	// +optional
 	Request *Duration `json:"request,omitempty"`
 }

@@ -32,13 +32,15 @@ func TestGetPrintsWhetherItWorks(t *testing.T) {
 service: {name: checkout}
 backends: [{name: checkout-v1, service: {name: checkout-v1}, weight: 90}, {name: checkout-v2, service: {name: checkout-v2}, weight: 10}]`,
 			map[string]any{"weights": "checkout-v1 90, checkout-v2 10", "programmed": "118/120"},
-			"NAME=case SERVICE=checkout WEIGHTS=checkout-v1 90, checkout-v2 10 PROGRAMMED=118/120 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)"},
+			"NAME=case SERVICE=checkout WEIGHTS=checkout-v1 90, checkout-v2 10 PROGRAMMED=118/120 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
+		},
 		"a ServiceProfile shows how many routes it has": {
 			v1alpha1.KindServiceProfile, "serviceprofiles", `
 service: {name: checkout}
 routes: [{name: all}]`,
 			map[string]any{"routes": int64(1), "programmed": "3/3"},
-			"NAME=case SERVICE=checkout ROUTES=1 PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)"},
+			"NAME=case SERVICE=checkout ROUTES=1 PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
+		},
 		"a MeshPolicy shows its target, mode and default": {
 			v1alpha1.KindMeshPolicy, "meshpolicies", `
 targetRef: {kind: Service, name: checkout}
@@ -46,7 +48,8 @@ mtls: {mode: Permissive, until: "` + until + `"}
 authorization: {defaultAction: Deny}`,
 			map[string]any{"programmed": "3/3"},
 			"NAME=case TARGET=Service (TARGET-NAME=checkout) MTLS=Permissive (UNTIL=" + until +
-				") DEFAULT=Deny PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)"},
+				") DEFAULT=Deny PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			obj := object(t, tc.kind, "case", tc.spec)

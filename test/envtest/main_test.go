@@ -6,6 +6,7 @@
 package envtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -129,11 +130,7 @@ func refuses(t *testing.T, kind string, cases map[string]refusal) {
 }
 
 func hasCause(err error, field, message string) bool {
-	status, ok := err.(apierrors.APIStatus)
-	if !ok || status.Status().Details == nil {
-		return false
-	}
-	for _, cause := range status.Status().Details.Causes {
+	for _, cause := range causesOf(err) {
 		if cause.Field == field && strings.Contains(cause.Message, message) {
 			return true
 		}
@@ -141,14 +138,23 @@ func hasCause(err error, field, message string) bool {
 	return false
 }
 
+// causes is an error of the API server, one field a line.
 func causes(err error) string {
-	status, ok := err.(apierrors.APIStatus)
-	if !ok || status.Status().Details == nil {
+	list := causesOf(err)
+	if len(list) == 0 {
 		return err.Error()
 	}
 	var s strings.Builder
-	for _, cause := range status.Status().Details.Causes {
+	for _, cause := range list {
 		fmt.Fprintf(&s, "%s: %s\n", cause.Field, cause.Message)
 	}
 	return s.String()
+}
+
+func causesOf(err error) []metav1.StatusCause {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	return status.Status().Details.Causes
 }

@@ -18,8 +18,10 @@ import (
 
 func TestUnknownFieldsAreErrorsWhenApplied(t *testing.T) {
 	for name, tc := range map[string]struct{ kind, spec, field string }{
-		"match in place of matches": {v1alpha1.KindTrafficSplit,
-			withRule(`{name: r, match: [], matches: [{method: GET}], weights: [{backend: v2}]}`), "spec.rules[0].match"},
+		"match in place of matches": {
+			v1alpha1.KindTrafficSplit,
+			withRule(`{name: r, match: [], matches: [{method: GET}], weights: [{backend: v2}]}`), "spec.rules[0].match",
+		},
 		"the port of a profile's service, which belongs in ports": {v1alpha1.KindServiceProfile, `
 service: {name: checkout, port: 80}
 ports: [{port: 80, protocol: TCP}]`, "spec.service.port"},

@@ -71,62 +71,92 @@ func largestSplit(n int) string {
 }
 
 func TestTrafficSplitRefusesBadServicesAndBackends(t *testing.T) {
-	refuses(t, v1alpha1.KindTrafficSplit, map[string]refusal{
-		"no service": {`
+	refuses(t, v1alpha1.KindTrafficSplit, trafficSplitBadServicesAndBackends)
+}
+
+var trafficSplitBadServicesAndBackends = map[string]refusal{
+	"no service": {
+		`
 backends: [{name: v1, service: {name: checkout-v1}}]`,
-			"spec.service", "Required value"},
-		"a service name with a domain": {`
+		"spec.service", "Required value",
+	},
+	"a service name with a domain": {
+		`
 service: {name: checkout.shop.svc}
 backends: [{name: v1, service: {name: checkout-v1}}]`,
-			"spec.service.name", "should match"},
-		"a service port of 0": {`
+		"spec.service.name", "should match",
+	},
+	"a service port of 0": {
+		`
 service: {name: checkout, port: 0}
 backends: [{name: v1, service: {name: checkout-v1}}]`,
-			"spec.service.port", "greater than or equal to 1"},
-		"no backends": {`
+		"spec.service.port", "greater than or equal to 1",
+	},
+	"no backends": {
+		`
 service: {name: checkout}`,
-			"spec.backends", "Required value"},
-		"an empty list of backends": {`
+		"spec.backends", "Required value",
+	},
+	"an empty list of backends": {
+		`
 service: {name: checkout}
 backends: []`,
-			"spec.backends", "at least 1 items"},
-		"a backend without a service": {`
+		"spec.backends", "at least 1 items",
+	},
+	"a backend without a service": {
+		`
 service: {name: checkout}
 backends: [{name: v1}]`,
-			"spec.backends[0]", "backends[].service must be set"},
-		"a backend without a name": {`
+		"spec.backends[0]", "backends[].service must be set",
+	},
+	"a backend without a name": {
+		`
 service: {name: checkout}
 backends: [{service: {name: checkout-v1}}]`,
-			"spec.backends[0].name", "Required value"},
-		"a backend name in capitals": {`
+		"spec.backends[0].name", "Required value",
+	},
+	"a backend name in capitals": {
+		`
 service: {name: checkout}
 backends: [{name: V1, service: {name: checkout-v1}}]`,
-			"spec.backends[0].name", "should match"},
-		"two backends of one name": {`
+		"spec.backends[0].name", "should match",
+	},
+	"two backends of one name": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: a}}, {name: v1, service: {name: b}}]`,
-			"spec.backends[1]", "Duplicate value"},
-		"a backend port above 65535": {`
+		"spec.backends[1]", "Duplicate value",
+	},
+	"a backend port above 65535": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: checkout-v1, port: 65536}}]`,
-			"spec.backends[0].service.port", "less than or equal to 65535"},
-		"a negative weight": {`
+		"spec.backends[0].service.port", "less than or equal to 65535",
+	},
+	"a negative weight": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: checkout-v1}, weight: -1}]`,
-			"spec.backends[0].weight", "greater than or equal to 0"},
-		"a weight above a million": {`
+		"spec.backends[0].weight", "greater than or equal to 0",
+	},
+	"a weight above a million": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: checkout-v1}, weight: 1000001}]`,
-			"spec.backends[0].weight", "less than or equal to 1000000"},
-		"a weight with a fraction": {`
+		"spec.backends[0].weight", "less than or equal to 1000000",
+	},
+	"a weight with a fraction": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: checkout-v1}, weight: 0.5}]`,
-			"spec.backends[0].weight", "must be of type int32"},
-		"weights that are all 0": {`
+		"spec.backends[0].weight", "must be of type int32",
+	},
+	"weights that are all 0": {
+		`
 service: {name: checkout}
 backends: [{name: v1, service: {name: a}, weight: 0}, {name: v2, service: {name: b}, weight: 0}]`,
-			"spec.backends", "backends must hold at least one weight above 0"},
-	})
+		"spec.backends", "backends must hold at least one weight above 0",
+	},
 }
 
 // withRule is a split with backends v1 and v2 and one rule.
@@ -143,88 +173,154 @@ func withMatch(match string) string {
 }
 
 func TestTrafficSplitRefusesBadRules(t *testing.T) {
-	const good = `matches: [{method: GET}], weights: [{backend: v2}]`
-	refuses(t, v1alpha1.KindTrafficSplit, map[string]refusal{
-		"a rule without a name": {withRule(`{` + good + `}`),
-			"spec.rules[0].name", "Required value"},
-		"a rule name that is no DNS label": {withRule(`{name: my_rule, ` + good + `}`),
-			"spec.rules[0].name", "should match"},
-		"two rules of one name": {withRule(`{name: r, ` + good + `}, {name: r, ` + good + `}`),
-			"spec.rules[1]", "Duplicate value"},
-		"a rule without matches": {withRule(`{name: r, weights: [{backend: v2}]}`),
-			"spec.rules[0].matches", "Required value"},
-		"a rule without weights": {withRule(`{name: r, matches: [{method: GET}]}`),
-			"spec.rules[0].weights", "Required value"},
-		"an empty list of rules": {withRule(``),
-			"spec.rules", "at least 1 items"},
-		"a weight for a backend that is not declared": {
-			withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v3}]}`),
-			"spec.rules", "rules[].weights[].backend must be the name of one of spec.backends"},
-		"a backend that is named twice in one rule": {
-			withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v1}, {backend: v1}]}`),
-			"spec.rules[0].weights[1]", "Duplicate value"},
-		"a rule whose weights are all 0": {
-			withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v1, weight: 0}]}`),
-			"spec.rules[0].weights", "weights must hold at least one weight above 0"},
-	})
+	refuses(t, v1alpha1.KindTrafficSplit, trafficSplitBadRules)
+}
+
+// restOfRule is what a rule needs beside its name.
+const restOfRule = `matches: [{method: GET}], weights: [{backend: v2}]`
+
+var trafficSplitBadRules = map[string]refusal{
+	"a rule without a name": {
+		withRule(`{` + restOfRule + `}`),
+		"spec.rules[0].name", "Required value",
+	},
+	"a rule name that is no DNS label": {
+		withRule(`{name: my_rule, ` + restOfRule + `}`),
+		"spec.rules[0].name", "should match",
+	},
+	"two rules of one name": {
+		withRule(`{name: r, ` + restOfRule + `}, {name: r, ` + restOfRule + `}`),
+		"spec.rules[1]", "Duplicate value",
+	},
+	"a rule without matches": {
+		withRule(`{name: r, weights: [{backend: v2}]}`),
+		"spec.rules[0].matches", "Required value",
+	},
+	"a rule without weights": {
+		withRule(`{name: r, matches: [{method: GET}]}`),
+		"spec.rules[0].weights", "Required value",
+	},
+	"an empty list of rules": {
+		withRule(``),
+		"spec.rules", "at least 1 items",
+	},
+	"a weight for a backend that is not declared": {
+		withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v3}]}`),
+		"spec.rules", "rules[].weights[].backend must be the name of one of spec.backends",
+	},
+	"a backend that is named twice in one rule": {
+		withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v1}, {backend: v1}]}`),
+		"spec.rules[0].weights[1]", "Duplicate value",
+	},
+	"a rule whose weights are all 0": {
+		withRule(`{name: r, matches: [{method: GET}], weights: [{backend: v1, weight: 0}]}`),
+		"spec.rules[0].weights", "weights must hold at least one weight above 0",
+	},
 }
 
 func TestTrafficSplitRefusesBadMatches(t *testing.T) {
-	const match = "spec.rules[0].matches[0]"
-	refuses(t, v1alpha1.KindTrafficSplit, map[string]refusal{
-		"a match of nothing": {withMatch(`{}`),
-			match, "must set at least one of path, method and headers"},
-		"a path type that does not exist": {withMatch(`{path: {type: Glob, value: /a}}`),
-			match + ".path.type", `supported values: "Exact", "Prefix", "Regex"`},
-		"a path without a value": {withMatch(`{path: {type: Prefix}}`),
-			match + ".path.value", "Required value"},
-		"a prefix that does not start with a slash": {withMatch(`{path: {value: cart}}`),
-			match + ".path.value", `path.value must start with "/"`},
-		"an exact path that does not start with a slash": {withMatch(`{path: {type: Exact, value: cart}}`),
-			match + ".path.value", `path.value must start with "/"`},
-		"a path with a query": {withMatch(`{path: {value: "/cart?id=1"}}`),
-			match + ".path.value", "take out ?, #, backslashes"},
-		"a path with a space": {withMatch(`{path: {value: "/a b"}}`),
-			match + ".path.value", "take out ?, #, backslashes"},
-		"a path with a backslash": {withMatch(`{path: {value: '/a\b'}}`),
-			match + ".path.value", "take out ?, #, backslashes"},
-		"a path with a broken escape": {withMatch(`{path: {value: "/a%2"}}`),
-			match + ".path.value", "broken % escapes"},
-		"a path that normalisation would change": {withMatch(`{path: {value: /a/../b}}`),
-			match + ".path.value", "take out ?, #, backslashes"},
-		"a path that ends in a dot segment": {withMatch(`{path: {value: /a/..}}`),
-			match + ".path.value", "take out ?, #, backslashes"},
-		"a path regex that does not compile": {withMatch(`{path: {type: Regex, value: "/(a"}}`),
-			match + ".path", "must be an RE2 regular expression"},
-		"a path regex that RE2 does not know": {withMatch(`{path: {type: Regex, value: '/(?=a)'}}`),
-			match + ".path", "must be an RE2 regular expression"},
-		"a path regex that is too long": {
-			withMatch(`{path: {type: Regex, value: "/` + strings.Repeat("a", 256) + `"}}`),
-			match + ".path.value", "at most 256 characters"},
-		"a path that is too long": {withMatch(`{path: {value: "/` + strings.Repeat("a", 1024) + `"}}`),
-			match + ".path.value", "may not be more than 1024"},
-		"a method in small letters": {withMatch(`{method: get}`),
-			match + ".method", "should match"},
-		"an empty list of headers": {withMatch(`{headers: []}`),
-			match + ".headers", "at least 1 items"},
-		"a header name with a colon": {withMatch(`{headers: [{name: ":path", value: x}]}`),
-			match + ".headers[0].name", "should match"},
-		"a header without a value": {withMatch(`{headers: [{name: a}]}`),
-			match + ".headers[0].value", "Required value"},
-		"a header value with a line break": {withMatch(`{headers: [{name: a, value: "x\ny"}]}`),
-			match + ".headers[0].value", "should match"},
-		"a header of type Prefix": {withMatch(`{headers: [{name: a, type: Prefix, value: x}]}`),
-			match + ".headers[0].type", `supported values: "Exact", "Regex"`},
-		"a header regex that does not compile": {withMatch(`{headers: [{name: a, type: Regex, value: "["}]}`),
-			match + ".headers[0]", "must be an RE2 regular expression"},
-		"a header regex that is too long": {
-			withMatch(`{headers: [{name: a, type: Regex, value: "` + strings.Repeat("a", 257) + `"}]}`),
-			match + ".headers[0].value", "at most 256 characters"},
-		"a header that is named twice": {
-			withMatch(`{headers: [{name: a, value: b}, {name: a, value: c}]}`),
-			match + ".headers[1]", "Duplicate value"},
-		"a header that is named twice but for its case": {
-			withMatch(`{headers: [{name: x-a, value: b}, {name: X-A, value: c}]}`),
-			match + ".headers", "must name each header once"},
-	})
+	refuses(t, v1alpha1.KindTrafficSplit, trafficSplitBadMatches)
+}
+
+var trafficSplitBadMatches = map[string]refusal{
+	"a match of nothing": {
+		withMatch(`{}`),
+		"spec.rules[0].matches[0]", "must set at least one of path, method and headers",
+	},
+	"a path type that does not exist": {
+		withMatch(`{path: {type: Glob, value: /a}}`),
+		"spec.rules[0].matches[0].path.type", `supported values: "Exact", "Prefix", "Regex"`,
+	},
+	"a path without a value": {
+		withMatch(`{path: {type: Prefix}}`),
+		"spec.rules[0].matches[0].path.value", "Required value",
+	},
+	"a prefix that does not start with a slash": {
+		withMatch(`{path: {value: cart}}`),
+		"spec.rules[0].matches[0].path.value", `path.value must start with "/"`,
+	},
+	"an exact path that does not start with a slash": {
+		withMatch(`{path: {type: Exact, value: cart}}`),
+		"spec.rules[0].matches[0].path.value", `path.value must start with "/"`,
+	},
+	"a path with a query": {
+		withMatch(`{path: {value: "/cart?id=1"}}`),
+		"spec.rules[0].matches[0].path.value", "take out ?, #, backslashes",
+	},
+	"a path with a space": {
+		withMatch(`{path: {value: "/a b"}}`),
+		"spec.rules[0].matches[0].path.value", "take out ?, #, backslashes",
+	},
+	"a path with a backslash": {
+		withMatch(`{path: {value: '/a\b'}}`),
+		"spec.rules[0].matches[0].path.value", "take out ?, #, backslashes",
+	},
+	"a path with a broken escape": {
+		withMatch(`{path: {value: "/a%2"}}`),
+		"spec.rules[0].matches[0].path.value", "broken % escapes",
+	},
+	"a path that normalisation would change": {
+		withMatch(`{path: {value: /a/../b}}`),
+		"spec.rules[0].matches[0].path.value", "take out ?, #, backslashes",
+	},
+	"a path that ends in a dot segment": {
+		withMatch(`{path: {value: /a/..}}`),
+		"spec.rules[0].matches[0].path.value", "take out ?, #, backslashes",
+	},
+	"a path regex that does not compile": {
+		withMatch(`{path: {type: Regex, value: "/(a"}}`),
+		"spec.rules[0].matches[0].path", "must be an RE2 regular expression",
+	},
+	"a path regex that RE2 does not know": {
+		withMatch(`{path: {type: Regex, value: '/(?=a)'}}`),
+		"spec.rules[0].matches[0].path", "must be an RE2 regular expression",
+	},
+	"a path regex that is too long": {
+		withMatch(`{path: {type: Regex, value: "/` + strings.Repeat("a", 256) + `"}}`),
+		"spec.rules[0].matches[0].path.value", "at most 256 characters",
+	},
+	"a path that is too long": {
+		withMatch(`{path: {value: "/` + strings.Repeat("a", 1024) + `"}}`),
+		"spec.rules[0].matches[0].path.value", "may not be more than 1024",
+	},
+	"a method in small letters": {
+		withMatch(`{method: get}`),
+		"spec.rules[0].matches[0].method", "should match",
+	},
+	"an empty list of headers": {
+		withMatch(`{headers: []}`),
+		"spec.rules[0].matches[0].headers", "at least 1 items",
+	},
+	"a header name with a colon": {
+		withMatch(`{headers: [{name: ":path", value: x}]}`),
+		"spec.rules[0].matches[0].headers[0].name", "should match",
+	},
+	"a header without a value": {
+		withMatch(`{headers: [{name: a}]}`),
+		"spec.rules[0].matches[0].headers[0].value", "Required value",
+	},
+	"a header value with a line break": {
+		withMatch(`{headers: [{name: a, value: "x\ny"}]}`),
+		"spec.rules[0].matches[0].headers[0].value", "should match",
+	},
+	"a header of type Prefix": {
+		withMatch(`{headers: [{name: a, type: Prefix, value: x}]}`),
+		"spec.rules[0].matches[0].headers[0].type", `supported values: "Exact", "Regex"`,
+	},
+	"a header regex that does not compile": {
+		withMatch(`{headers: [{name: a, type: Regex, value: "["}]}`),
+		"spec.rules[0].matches[0].headers[0]", "must be an RE2 regular expression",
+	},
+	"a header regex that is too long": {
+		withMatch(`{headers: [{name: a, type: Regex, value: "` + strings.Repeat("a", 257) + `"}]}`),
+		"spec.rules[0].matches[0].headers[0].value", "at most 256 characters",
+	},
+	"a header that is named twice": {
+		withMatch(`{headers: [{name: a, value: b}, {name: a, value: c}]}`),
+		"spec.rules[0].matches[0].headers[1]", "Duplicate value",
+	},
+	"a header that is named twice but for its case": {
+		withMatch(`{headers: [{name: x-a, value: b}, {name: X-A, value: c}]}`),
+		"spec.rules[0].matches[0].headers", "must name each header once",
+	},
 }
