@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Endpoint is one address that is called, with its live state. It is safe for concurrent use.
+type Endpoint struct {
+	Key
+
+	registry *Registry
+	inFlight atomic.Int64
+	pools    [2]*pool // by Version
+
+	// Guarded by Registry.mu.
+	holders int
+	drain   *time.Timer
+
+	mu      sync.Mutex
+	open    map[io.Closer]struct{}
+	retired bool
+}
+
+func newEndpoint(r *Registry, key Key) *Endpoint {
+	e := &Endpoint{Key: key, registry: r, open: make(map[io.Closer]struct{})}
+	e.pools[HTTP1] = newPool(e, HTTP1)
+	e.pools[HTTP2] = newPool(e, HTTP2)
+	return e
+}
+
+// Begin counts a request, or a connection that is not HTTP, that goes to the endpoint. End undoes it.
+func (e *Endpoint) Begin() { e.inFlight.Add(1) }
+
+// End counts one that is over.
+func (e *Endpoint) End() { e.inFlight.Add(-1) }
+
+// InFlight is how many are on their way: what pickers compare.
+func (e *Endpoint) InFlight() int64 { return e.inFlight.Load() }
+
+// Connections is how many connections to the endpoint are open.
+func (e *Endpoint) Connections() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.open)
+}
+
+// Stream is a connection to an endpoint for one caller's bytes. Close it once.
+type Stream struct {
+	net.Conn
+	endpoint *Endpoint
+}
+
+// Close closes the connection.
+func (s *Stream) Close() error {
+	err := s.Conn.Close()
+	s.endpoint.untrack(s)
+	return err
+}
+
+// Dial opens a connection for one caller's bytes, as mesh TLS with this ALPN name or in plaintext. Errors are *Failure.
+func (e *Endpoint) Dial(ctx context.Context, alpn string) (*Stream, error) {
+	conn, _, err := e.dial(ctx, alpn)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{Conn: conn, endpoint: e}
+	e.track(s)
+	return s, nil
+}
+
+func (e *Endpoint) track(c io.Closer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open[c] = struct{}{}
+}
+
+func (e *Endpoint) untrack(c io.Closer) {
+	e.mu.Lock()
+	delete(e.open, c)
+	last := e.retired && len(e.open) == 0
+	e.mu.Unlock()
+	if last {
+		e.registry.forget(e)
+	}
+}
+
+// retire takes the idle connections out of the pools, for the caller to close when it holds no lock, and gives the rest
+// until the drain's time is over, or for ever. It says whether nothing at all is left. Registry.mu is held.
+func (e *Endpoint) retire(forever bool) (idle []*pooled, empty bool) {
+	e.mu.Lock()
+	e.retired = true
+	empty = len(e.open) == 0
+	e.mu.Unlock()
+	for _, p := range e.pools {
+		idle = append(idle, p.retire()...)
+	}
+	if !empty && !forever {
+		e.drain = time.AfterFunc(e.registry.options.DrainTimeout, e.cut)
+	}
+	return idle, empty
+}
+
+func closeAll(conns []*pooled) {
+	for _, c := range conns {
+		c.close()
+	}
+}
+
+// revive undoes retire. Registry.mu is held.
+func (e *Endpoint) revive() {
+	e.stopDrain()
+	e.mu.Lock()
+	e.retired = false
+	e.mu.Unlock()
+	for _, p := range e.pools {
+		p.revive()
+	}
+}
+
+// stopDrain forgets the deadline. Registry.mu is held.
+func (e *Endpoint) stopDrain() {
+	if e.drain != nil {
+		e.drain.Stop()
+		e.drain = nil
+	}
+}
+
+// cut closes every connection.
+func (e *Endpoint) cut() {
+	e.mu.Lock()
+	all := make([]io.Closer, 0, len(e.open))
+	for c := range e.open {
+		all = append(all, c)
+	}
+	e.mu.Unlock()
+	for _, c := range all {
+		c.Close() //nolint:errcheck // it is given up
+	}
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
+
+	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listen gives each connection to serve, in a goroutine, and closes what is left when the test ends.
+func listen(t *testing.T, serve func(net.Conn)) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, conn)
+			mu.Unlock()
+			wg.Go(func() { serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close() //nolint:errcheck // the test is over
+		mu.Lock()
+		for _, c := range conns {
+			c.Close() //nolint:errcheck // likewise
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return netip.MustParseAddrPort(listener.Addr().String())
+}
+
+// server runs a server of HTTP/1.1 and of HTTP/2 with prior knowledge.
+func server(t *testing.T, handler http.HandlerFunc) (*httptest.Server, Key) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s, Key{Address: netip.MustParseAddrPort(s.Listener.Addr().String())}
+}
+
+// registry makes a registry that is closed with the test.
+func registry(t *testing.T, options Options) *Registry {
+	t.Helper()
+	if options.Clock == nil {
+		options.Clock = time.Now
+	}
+	r := NewRegistry(options)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func request(t *testing.T, method, body string) *http.Request {
+	t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://service.example/", reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// exchange sends a request and reads the answer to its end.
+func exchange(t *testing.T, e *Endpoint, version Version, r *http.Request) string {
+	t.Helper()
+	response, err := e.RoundTrip(version, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// refused checks an error.
+func refused(t *testing.T, err error, reason refusal.Reason, undelivered bool) {
+	t.Helper()
+	var failure *Failure
+	if !errors.As(err, &failure) {
+		t.Fatalf("error is %v, want a Failure", err)
+	}
+	if failure.Reason != reason || failure.Undelivered != undelivered {
+		t.Errorf("%v, undelivered %v; want reason %s, undelivered %v", failure, failure.Undelivered, reason, undelivered)
+	}
+}
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// meshServer answers HTTP/1.1 and HTTP/2 over mesh TLS as an identity, whoever calls.
+func meshServer(t *testing.T, credentials *testpki.Credentials, handler http.HandlerFunc) Key {
+	t.Helper()
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		NextProtos:     []string{ALPNHTTP1, ALPNHTTP2, ALPNTCP},
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+		ClientCAs:      credentials.Roots(),
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return credentials.Certificate(), nil },
+	}
+	address := listen(t, func(conn net.Conn) {
+		secured := tls.Server(conn, config)
+		if secured.Handshake() != nil {
+			conn.(*net.TCPConn).CloseWrite() //nolint:errcheck // the test looks at the client
+			io.Copy(io.Discard, conn)        //nolint:errcheck // a reset would overtake the alert
+			conn.Close()                     //nolint:errcheck // the test looks at the client
+			return
+		}
+		switch secured.ConnectionState().NegotiatedProtocol {
+		case ALPNHTTP2:
+			(&http2.Server{}).ServeConn(secured, &http2.ServeConnOpts{Handler: handler})
+		case ALPNHTTP1:
+			one := &oneListener{conn: secured, done: make(chan struct{})}
+			http.Serve(one, handler) //nolint:errcheck,gosec // it ends with the connection
+		default:
+			io.Copy(secured, secured) //nolint:errcheck // likewise
+			secured.CloseWrite()      //nolint:errcheck // likewise
+		}
+	})
+	id, err := identity.FromCertificate(credentials.Certificate().Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Key{Address: address, Identity: id}
+}
+
+// oneListener accepts one connection, and ends when it does.
+type oneListener struct {
+	conn net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func (l *oneListener) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return &closing{c, l}, nil
+	}
+	<-l.done
+	return nil, io.EOF
+}
+func (l *oneListener) Close() error   { return nil }
+func (l *oneListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+type closing struct {
+	net.Conn
+	listener *oneListener
+}
+
+func (c *closing) Close() error {
+	c.listener.once.Do(func() { close(c.listener.done) })
+	return c.Conn.Close()
+}

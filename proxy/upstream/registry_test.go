@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+func TestAnEndpointThatLeaves(t *testing.T) {
+	started, release := make(chan struct{}, 10), make(chan struct{})
+	_, key := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" {
+			return
+		}
+		http.NewResponseController(w).Flush() //nolint:errcheck // the client looks
+		started <- struct{}{}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	for version := range Version(2) {
+		r := registry(t, Options{DrainTimeout: 50 * time.Millisecond})
+		begin := func(e *Endpoint) *http.Response {
+			response, err := e.RoundTrip(version, request(t, "GET", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-started
+			return response
+		}
+
+		e := r.Acquire(key)
+		exchange(t, e, version, request(t, "PUT", ""))
+		e.Release()
+		if n := r.Len(); n != 0 {
+			t.Errorf("idle: %d endpoints are left, want none", n)
+		}
+
+		e = r.Acquire(key)
+		response := begin(e)
+		e.Release()
+		if n := e.Connections(); n != 1 {
+			t.Errorf("busy: %d connections, want 1", n)
+		}
+		if _, err := io.ReadAll(response.Body); err == nil {
+			t.Error("busy: was not cut when the drain was over")
+		}
+		response.Body.Close() //nolint:errcheck // it was cut
+		eventually(t, "busy: the endpoint is forgotten", func() bool { return r.Len() == 0 })
+
+		e = r.Acquire(key)
+		response = begin(e)
+		other := key
+		other.Plaintext = true
+		replacement := r.Acquire(other)
+		e.Release()
+		if e.drain != nil {
+			t.Error("replaced: a deadline was set for what is busy")
+		}
+		if again := r.Acquire(key); again != e || e.retired {
+			t.Error("replaced: coming back, it is not what it was")
+		}
+		response.Body.Close() //nolint:errcheck // it is given up
+		e.Release()
+		replacement.Release()
+		eventually(t, "replaced: both are forgotten", func() bool { return r.Len() == 0 })
+	}
+}
+
+func TestWhoAnswersMustBeTheEndpoint(t *testing.T) {
+	shop, foreign := testpki.NewAuthority(t), testpki.NewAuthority(t)
+	web, pay := testpki.Identity("shop", "web"), testpki.Identity("shop", "pay")
+	hello := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") } //nolint:errcheck // the client looks
+	good := meshServer(t, shop.Credentials(t, pay), hello)
+	other := good
+	other.Identity = web
+	cases := map[string]struct {
+		key         Key
+		credentials Credentials
+		reason      refusal.Reason
+	}{
+		"the right one":                 {good, shop.Credentials(t, web), refusal.None},
+		"another identity":              {other, shop.Credentials(t, web), refusal.PeerIdentity},
+		"another CA":                    {good, foreign.Credentials(t, web), refusal.PeerIdentity},
+		"no certificate yet":            {good, &testpki.Credentials{}, refusal.NotReady},
+		"it refuses the caller":         {good, mixed{foreign.Credentials(t, web), shop.Credentials(t, web)}, refusal.ConnectFailed},
+		"mesh TLS expected of no proxy": {Key{Address: plain(t), Identity: pay}, shop.Credentials(t, web), refusal.ConnectFailed},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			e := registry(t, Options{Credentials: c.credentials, ConnectTimeout: time.Second}).Acquire(c.key)
+			for version := range Version(2) {
+				if c.reason == refusal.None {
+					if got := exchange(t, e, version, request(t, "GET", "")); got != "hello" {
+						t.Errorf("answer %q", got)
+					}
+					continue
+				}
+				_, err := e.RoundTrip(version, request(t, "POST", "body"))
+				refused(t, err, c.reason, true)
+			}
+		})
+	}
+}
+
+// mixed presents one's certificate and trusts as another does.
+type mixed struct {
+	*testpki.Credentials
+	trust *testpki.Credentials
+}
+
+func (m mixed) Roots() *x509.CertPool { return m.trust.Roots() }
+
+func plain(t *testing.T) netip.AddrPort {
+	_, key := server(t, func(http.ResponseWriter, *http.Request) {})
+	return key.Address
+}
+
+func TestHowAnEndpointIsDialled(t *testing.T) {
+	ca := testpki.NewAuthority(t)
+	pay := testpki.Identity("shop", "pay")
+	credentials := ca.Credentials(t, testpki.Identity("shop", "web"))
+	_, key := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") }) //nolint:errcheck // the client looks
+	key.Identity = pay
+	disabled := key
+	disabled.Plaintext = true
+	if got := exchange(t, registry(t, Options{Credentials: credentials}).Acquire(disabled), HTTP1, request(t, "GET", "")); got != "plain" {
+		t.Errorf("plaintext port: %q", got)
+	}
+	self := registry(t, Options{Credentials: credentials, Self: func(a netip.Addr) bool { return a == key.Address.Addr() }})
+	if got := exchange(t, self.Acquire(key), HTTP1, request(t, "GET", "")); got != "plain" {
+		t.Errorf("own pod: %q", got)
+	}
+
+	echo := meshServer(t, ca.Credentials(t, pay), nil)
+	stream, err := registry(t, Options{Credentials: credentials}).Acquire(echo).Dial(t.Context(), ALPNTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()            //nolint:errcheck // the test is over
+	io.WriteString(stream, "hello") //nolint:errcheck // the read tells
+	if err := stream.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(stream); string(got) != "hello" || err != nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestAnExpiredLeafTakesNoNewRequest(t *testing.T) {
+	ca := testpki.NewAuthority(t)
+	key := meshServer(t, ca.Credentials(t, testpki.Identity("shop", "pay")), func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.RemoteAddr) //nolint:errcheck // the client looks
+	})
+	now := time.Now()
+	credentials := ca.Credentials(t, testpki.Identity("shop", "web"))
+	var later atomic.Int64
+	r := registry(t, Options{Credentials: credentials, Clock: func() time.Time { return now.Add(time.Duration(later.Load())) }})
+	for version := range Version(2) {
+		later.Store(0)
+		credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Minute)))
+		e := r.Acquire(key)
+		first := exchange(t, e, version, request(t, "GET", ""))
+		credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Hour)))
+		if again := exchange(t, e, version, request(t, "GET", "")); again != first {
+			t.Error("a renewal replaced a connection")
+		}
+		later.Store(int64(2 * time.Minute))
+		if again := exchange(t, e, version, request(t, "GET", "")); again == first {
+			t.Error("a connection took a request after its leaf had expired")
+		}
+		e.Release()
+	}
+}
