@@ -131,7 +131,8 @@ func (f *Floors) listOf(e *floor) *list.List {
 	return f.held
 }
 
-func entry(element *list.Element) *floor { return element.Value.(*floor) } //nolint:forcetypeassert // the lists hold nothing else
+// entry reads what put stored: the lists hold nothing else.
+func entry(element *list.Element) *floor { return element.Value.(*floor) }
 
 const (
 	floorsHeader = "heddle floors 1\n"
