@@ -36,7 +36,7 @@ var errNoCertificate = errors.New("the proxy has no certificate yet")
 var errPeer = errors.New("peer identity")
 
 // dial opens a connection and, towards a workload, makes it mesh TLS. It returns when the connection must take no new
-// request any more: when the first of both leaves expires, or the zero time. Errors are *Failure.
+// request any more: when the first of both leaves expires, when plaintext ends, or the zero time. Errors are *Failure.
 func (e *Endpoint) dial(ctx context.Context, alpn string) (net.Conn, time.Time, error) {
 	o := &e.registry.options
 	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
@@ -45,8 +45,12 @@ func (e *Endpoint) dial(ctx context.Context, alpn string) (net.Conn, time.Time, 
 	if err != nil {
 		return nil, time.Time{}, &Failure{refusal.ConnectFailed, true, fmt.Errorf("connecting to %v: %w", e.Address, err)}
 	}
-	if !e.MTLS() || o.Self(e.Address.Addr()) {
-		return conn, time.Time{}, nil
+	if !e.MTLS() {
+		var expires time.Time
+		if e.Plaintext && e.PlaintextUntil != 0 {
+			expires = time.UnixMilli(e.PlaintextUntil)
+		}
+		return conn, expires, nil
 	}
 	secured, expires, err := e.secure(ctx, conn, alpn)
 	if err == nil {

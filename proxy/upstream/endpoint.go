@@ -35,6 +35,13 @@ func newEndpoint(r *Registry, key Key) *Endpoint {
 	return e
 }
 
+// MTLS says whether a connection that is opened now is mesh TLS.
+func (e *Endpoint) MTLS() bool {
+	o := &e.registry.options
+	plaintext := e.Plaintext && (e.PlaintextUntil == 0 || o.Clock().UnixMilli() < e.PlaintextUntil)
+	return !e.Identity.IsZero() && !plaintext && !o.Self(e.Address.Addr())
+}
+
 // Begin counts a request, or a connection that is not HTTP, that goes to the endpoint. End undoes it.
 func (e *Endpoint) Begin() { e.inFlight.Add(1) }
 

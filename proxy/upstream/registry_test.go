@@ -138,6 +138,12 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	if got := exchange(t, registry(t, Options{Credentials: credentials}).Acquire(disabled), HTTP1, request(t, "GET", "")); got != "plain" {
 		t.Errorf("plaintext port: %q", got)
 	}
+	ending := disabled
+	ending.PlaintextUntil = time.Now().UnixMilli() - 1
+	if _, err := registry(t, Options{Credentials: credentials, ConnectTimeout: time.Second}).Acquire(ending).
+		RoundTrip(HTTP1, request(t, "GET", "")); err == nil {
+		t.Error("plaintext whose end has come: a server without mesh TLS answered")
+	}
 	self := registry(t, Options{Credentials: credentials, Self: func(a netip.Addr) bool { return a == key.Address.Addr() }})
 	if got := exchange(t, self.Acquire(key), HTTP1, request(t, "GET", "")); got != "plain" {
 		t.Errorf("own pod: %q", got)

@@ -36,12 +36,11 @@ type Key struct {
 	Identity identity.ID
 	// Plaintext says that it is dialled in plaintext although it has an identity.
 	Plaintext bool
+	// PlaintextUntil is when that ends, in Unix milliseconds; 0: it does not.
+	PlaintextUntil int64
 	// Pod is "namespace/name", so that a pod which takes over an address inherits nothing; or empty.
 	Pod string
 }
-
-// MTLS says whether connections to the endpoint are mesh TLS.
-func (k Key) MTLS() bool { return !k.Identity.IsZero() && !k.Plaintext }
 
 // Credentials are the proxy's certificate and the roots that it trusts, asked at every handshake. Nil: none yet.
 type Credentials interface {
