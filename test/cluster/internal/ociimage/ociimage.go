@@ -1,0 +1,125 @@
+// Package ociimage makes images of static binaries, without a container engine, and reads the names that images have.
+package ociimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Image is an image of one layer. The same content gives the same bytes, whenever it is written.
+type Image struct {
+	Reference string            // with a host and a tag that is not latest, so that the kubelet looks no further than the node
+	Files     map[string]string // absolute path in the image: file here
+	Entry     []string
+	Env       []string
+	User      string // numeric, or runAsNonRoot cannot be checked
+}
+
+// Write writes the image to file as an archive that containerd, docker and kind can import.
+func (i Image) Write(file string) error {
+	tag, err := name.NewTag(i.Reference, name.StrictValidation)
+	if err != nil {
+		return err
+	}
+	layer, err := i.layer()
+	if err != nil {
+		return fmt.Errorf("image %s: %w", i.Reference, err)
+	}
+	// Uncompressed: the archive goes no further than this machine's disk.
+	image, err := mutate.AppendLayers(empty.Image, static.NewLayer(layer, types.OCIUncompressedLayer))
+	if err != nil {
+		return err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
+	config.Config = v1.Config{Entrypoint: i.Entry, Env: i.Env, User: i.User, WorkingDir: "/"}
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		return err
+	}
+	if err := tarball.WriteToFile(file+".part", tag, image); err != nil {
+		return fmt.Errorf("image %s: %w", i.Reference, err)
+	}
+	return os.Rename(file+".part", file)
+}
+
+// layer is the tar of the image's files, their folders, and a /tmp.
+func (i Image) layer() ([]byte, error) {
+	folders := map[string]fs.FileMode{"tmp": 0o1777}
+	paths := make([]string, 0, len(i.Files))
+	for p := range i.Files {
+		if !path.IsAbs(p) || path.Clean(p) != p {
+			return nil, fmt.Errorf("%q is not a clean absolute path", p)
+		}
+		paths = append(paths, p)
+		for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+			if _, ok := folders[d[1:]]; !ok {
+				folders[d[1:]] = 0o755
+			}
+		}
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, d := range sorted(folders) {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: int64(folders[d])}); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		if err := addFile(w, p, i.Files[p]); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), w.Close()
+}
+
+func addFile(w *tar.Writer, to, from string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	mode := int64(0o644)
+	if info.Mode()&0o111 != 0 {
+		mode = 0o755 // not the very mode: that depends on who checked out or built the file
+	}
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(to, "/"), Mode: mode, Size: int64(len(data))}
+	if err := w.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
