@@ -69,8 +69,8 @@ func Programs(ctx context.Context, h home.Home, groups ...group) error {
 
 // build runs the compiler into a folder aside and moves the binaries to where they belong once all are there.
 func (g group) build(ctx context.Context, h home.Home, root string) error {
-	aside, err := os.MkdirTemp(string(h), "build-")
-	if err != nil {
+	aside := h.Path("build")
+	if err := errors.Join(os.RemoveAll(aside), os.Mkdir(aside, 0o755)); err != nil {
 		return err
 	}
 	defer os.RemoveAll(aside)
@@ -82,7 +82,7 @@ func (g group) build(ctx context.Context, h home.Home, root string) error {
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off", "CGO_ENABLED="+map[bool]string{false: "0", true: "1"}[g.cgo])
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	done := g.report(aside, start)
-	err = cmd.Run()
+	err := cmd.Run()
 	done()
 	if err != nil {
 		return err

@@ -35,17 +35,13 @@ var (
 // Home is the absolute path of a cluster's folder.
 type Home string
 
-// Open finds the folder that the environment names and makes it if need be.
+// Open finds the folder that the environment names, or the one that this program is kept in, and makes it if need be.
 func Open() (Home, error) {
-	dir := os.Getenv(Variable)
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("no folder for the cluster's files, set %s: %w", Variable, err)
-		}
-		dir = filepath.Join(cache, "heddle", "cluster")
+	dir, err := find()
+	if err != nil {
+		return "", fmt.Errorf("no folder for the cluster's files, set %s: %w", Variable, err)
 	}
-	dir, err := filepath.Abs(dir)
+	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
@@ -56,6 +52,20 @@ func Open() (Home, error) {
 		}
 	}
 	return h, nil
+}
+
+func find() (string, error) {
+	if dir := os.Getenv(Variable); dir != "" {
+		return dir, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		dir := filepath.Dir(filepath.Dir(self))
+		if _, err := os.Stat(filepath.Join(dir, "built")); err == nil && self == Home(dir).Command() {
+			return dir, nil
+		}
+	}
+	cache, err := os.UserCacheDir()
+	return filepath.Join(cache, "heddle", "cluster"), err
 }
 
 func (h Home) Bin() string       { return h.Path("bin") }

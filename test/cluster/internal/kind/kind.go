@@ -133,15 +133,10 @@ func check(ctx context.Context) error {
 	if _, err := exec.LookPath("kind"); err != nil {
 		return errors.New("-provider kind needs the program kind in the PATH: see https://kind.sigs.k8s.io")
 	}
-	if out, err := exec.CommandContext(ctx, "docker", "info").CombinedOutput(); err != nil {
-		return fmt.Errorf("-provider kind needs a docker daemon that answers: %w: %s", err, firstLine(out))
+	if out, err := exec.CommandContext(ctx, "docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
+		return fmt.Errorf("-provider kind needs a docker daemon that answers: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-func firstLine(text []byte) string {
-	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
-	return string(line)
 }
 
 func exists(ctx context.Context) (bool, error) {
