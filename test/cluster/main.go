@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cluster command brings up a real one-node Kubernetes with a real cert-manager for Heddle's tests, all of it built
 // from Go modules: no container engine, no registry, no download but modules. README.md has the details.
 package main

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log"
@@ -37,22 +38,20 @@ func main() {
 		if !ok {
 			log.Fatalf("%q: want REFERENCE=BINARY", arg)
 		}
-		if err := build(ref, binary, *save, *push, *kustomization); err != nil {
+		if err := build(context.Background(), ref, binary, *save, *push, *kustomization); err != nil {
 			log.Fatalf("%s: %v", ref, err)
 		}
 	}
 }
 
-func build(ref, binary, save string, push bool, kustomization string) error {
+func build(ctx context.Context, ref, binary, save string, push bool, kustomization string) error {
 	program := "/" + filepath.Base(binary)
-	img, err := image.Build(image.Spec{
-		Files:      map[string]string{program: binary},
-		Entrypoint: []string{program},
-		User:       user,
-		Labels:     map[string]string{"org.opencontainers.image.source": "https://github.com/heddle-mesh/heddle", "org.opencontainers.image.licenses": "Apache-2.0"},
-	})
-	if err != nil {
-		return err
+	img := image.Image{
+		Reference: ref,
+		Files:     map[string]string{program: binary},
+		Entry:     []string{program},
+		User:      user,
+		Labels:    map[string]string{"org.opencontainers.image.source": "https://github.com/heddle-mesh/heddle", "org.opencontainers.image.licenses": "Apache-2.0"},
 	}
 	if save != "" {
 		if err := os.MkdirAll(save, 0o755); err != nil {
@@ -60,20 +59,21 @@ func build(ref, binary, save string, push bool, kustomization string) error {
 		}
 		base, _, _ := strings.Cut(path.Base(ref), ":")
 		file := filepath.Join(save, base+".tar")
-		if err := image.Save(file, ref, img); err != nil {
+		if err := img.Write(file); err != nil {
 			return err
 		}
 		fmt.Println(file)
 	}
-	if push {
-		pushed, err := image.Push(ref, img)
-		if err != nil {
-			return err
-		}
-		fmt.Println(pushed)
-		if kustomization != "" {
-			return setImage(kustomization, pushed)
-		}
+	if !push {
+		return nil
 	}
-	return nil
+	pushed, err := img.Push(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println(pushed)
+	if kustomization == "" {
+		return nil
+	}
+	return setImage(kustomization, pushed)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The coredns program is CoreDNS with the few plugins that a cluster of its own needs: upstream's main package also
 // holds those that speak to every cloud, whose libraries take minutes to build.
 package main

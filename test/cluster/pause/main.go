@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The pause program is every pod's sandbox container: it holds the pod's namespaces, reaps what is left to it where
 // the pod shares one process namespace, and leaves on a signal.
 package main

@@ -1,115 +1,163 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package image builds container images of static binaries without a container engine: one layer on scratch, the same
-// bytes for the same input.
+// Package image makes images of static binaries, without a container engine, and reads the names that images have.
 package image
 
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Spec says what goes into an image.
-type Spec struct {
-	// Files maps absolute paths in the image to files here. Modes are kept; owners are root.
-	Files map[string]string
-	// Entrypoint is the program and its leading arguments.
-	Entrypoint []string
-	// User is "uid:gid"; empty is root.
-	User string
-	// Labels are the image's, such as org.opencontainers.image.source.
-	Labels map[string]string
+// Image is an image of one layer. The same content gives the same bytes, whenever it is written.
+type Image struct {
+	Reference string            // with a host and a tag that is not latest, so that the kubelet looks no further than the node
+	Files     map[string]string // absolute path in the image: file here
+	Entry     []string
+	Env       []string
+	User      string // numeric, or runAsNonRoot cannot be checked
+	Labels    map[string]string
 }
 
-// Build makes the image for linux and the architecture that this program runs on.
-func Build(spec Spec) (v1.Image, error) {
-	var layer bytes.Buffer
-	if err := writeLayer(&layer, spec.Files); err != nil {
-		return nil, err
+// Write writes the image to file as an archive that containerd, docker and kind can import.
+func (i Image) Write(file string) error {
+	tag, err := name.NewTag(i.Reference, name.StrictValidation)
+	if err != nil {
+		return err
 	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(layer.Bytes())), nil
+	// Uncompressed: the archive goes no further than this machine's disk.
+	image, err := i.build(func(tar []byte) (v1.Layer, error) { return static.NewLayer(tar, types.OCIUncompressedLayer), nil })
+	if err != nil {
+		return err
+	}
+	if err := tarball.WriteToFile(file+".part", tag, image); err != nil {
+		return fmt.Errorf("image %s: %w", i.Reference, err)
+	}
+	return os.Rename(file+".part", file)
+}
+
+// Push sends the image to its registry with the credentials of the Docker configuration, and returns "name@digest".
+func (i Image) Push(ctx context.Context) (string, error) {
+	tag, err := name.NewTag(i.Reference, name.StrictValidation)
+	if err != nil {
+		return "", err
+	}
+	image, err := i.build(func(tar []byte) (v1.Layer, error) {
+		return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tar)), nil })
 	})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	img, err := mutate.AppendLayers(empty.Image, l)
+	if err := remote.Write(tag, image, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+		return "", fmt.Errorf("image %s: %w", i.Reference, err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return "", err
+	}
+	return tag.Context().Name() + "@" + digest.String(), nil
+}
+
+func (i Image) build(toLayer func(tar []byte) (v1.Layer, error)) (v1.Image, error) {
+	files, err := i.layer()
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", i.Reference, err)
+	}
+	layer, err := toLayer(files)
 	if err != nil {
 		return nil, err
 	}
-	config, err := img.ConfigFile()
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
 	if err != nil {
 		return nil, err
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = v1.Config{
-		Entrypoint: spec.Entrypoint,
-		User:       spec.User,
-		Env:        []string{"PATH=/bin:/"},
-		WorkingDir: "/",
-		Labels:     spec.Labels,
-	}
-	return mutate.ConfigFile(img, config)
+	config.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
+	config.Config = v1.Config{Entrypoint: i.Entry, Env: i.Env, User: i.User, WorkingDir: "/", Labels: i.Labels}
+	return mutate.ConfigFile(image, config)
 }
 
-func writeLayer(w io.Writer, files map[string]string) error {
-	layer := tar.NewWriter(w)
-	made := map[string]bool{"/": true}
-	if err := writeDir(layer, made, "/tmp", 0o1777); err != nil {
-		return err
-	}
-	for _, dst := range sortedKeys(files) {
-		if !path.IsAbs(dst) {
-			return fmt.Errorf("image path %q: must be absolute", dst)
+// layer is the tar of the image's files, their folders, and a /tmp.
+func (i Image) layer() ([]byte, error) {
+	folders := map[string]fs.FileMode{"tmp": 0o1777}
+	paths := make([]string, 0, len(i.Files))
+	for p := range i.Files {
+		if !path.IsAbs(p) || path.Clean(p) != p {
+			return nil, fmt.Errorf("%q is not a clean absolute path", p)
 		}
-		if err := writeDir(layer, made, path.Dir(dst), 0o755); err != nil {
-			return err
-		}
-		if err := writeFile(layer, dst, files[dst]); err != nil {
-			return err
+		paths = append(paths, p)
+		for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+			if _, ok := folders[d[1:]]; !ok {
+				folders[d[1:]] = 0o755
+			}
 		}
 	}
-	return layer.Close()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, d := range sorted(folders) {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: int64(folders[d])}); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		if err := addFile(w, p, i.Files[p]); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), w.Close()
 }
 
-// writeDir writes a directory and what is above it, once.
-func writeDir(layer *tar.Writer, made map[string]bool, dir string, mode int64) error {
-	if made[dir] {
-		return nil
-	}
-	if err := writeDir(layer, made, path.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	made[dir] = true
-	return layer.WriteHeader(&tar.Header{Name: dir[1:] + "/", Mode: mode, Typeflag: tar.TypeDir})
-}
-
-func writeFile(layer *tar.Writer, dst, src string) error {
-	f, err := os.Open(src)
+func addFile(w *tar.Writer, to, from string) error {
+	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
-	header := &tar.Header{Name: strings.TrimPrefix(dst, "/"), Mode: int64(info.Mode().Perm()), Size: info.Size(), Typeflag: tar.TypeReg}
-	if err := layer.WriteHeader(header); err != nil {
+	mode := int64(0o644)
+	if info.Mode()&0o111 != 0 {
+		mode = 0o755 // not the very mode: that depends on who checked out or built the file
+	}
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(to, "/"), Mode: mode, Size: int64(len(data))}
+	if err := w.WriteHeader(header); err != nil {
 		return err
 	}
-	_, err = io.Copy(layer, f)
+	_, err = w.Write(data)
 	return err
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cainjector program is cert-manager's CA injector behind the flags that the official chart passes.
 package main
 

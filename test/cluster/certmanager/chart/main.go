@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The chart program prints what `helm install cert-manager` would apply: the official chart, which cert-manager's
 // module carries, rendered by Helm's own engine with images that are on the node.
 //

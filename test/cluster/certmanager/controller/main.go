@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The controller program is cert-manager's controllers behind the flags that the official chart passes.
 //
 // It holds the issuers that need nothing outside the cluster (CA and self-signed) and every certificate and request

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process is what cert-manager's three programs have in common: flags, logs and an orderly end.
 package process
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The webhook program is cert-manager's own webhook server behind the flags that the official chart passes.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package addons installs what a cluster needs beside Kubernetes itself: DNS, and cert-manager.
 package addons
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package build makes what a cluster consists of from Go modules: no registry, no release download.
 package build
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package build
 
 import (
@@ -9,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/heddle-mesh/heddle/test/cluster/internal/home"
-	"github.com/heddle-mesh/heddle/test/cluster/internal/ociimage"
+	"github.com/heddle-mesh/heddle/tools/images/image"
 )
 
 // The images' tags never change with their content: the cluster imports its images anew each time it comes up.
@@ -19,10 +21,10 @@ const (
 )
 
 func images(h home.Home) error {
-	if err := image(h, PauseImage, "pause", "65535"); err != nil {
+	if err := writeImage(h, PauseImage, "pause", "65535"); err != nil {
 		return err
 	}
-	if err := image(h, CoreDNSImage, "coredns", ""); err != nil {
+	if err := writeImage(h, CoreDNSImage, "coredns", ""); err != nil {
 		return err
 	}
 	return certManagerImages(h)
@@ -31,15 +33,15 @@ func images(h home.Home) error {
 func certManagerImages(h home.Home) error {
 	for _, part := range []string{"controller", "webhook", "cainjector"} {
 		name := "cert-manager-" + part
-		if err := image(h, "localhost/"+name+":"+home.CertManagerVersion, name, "1000"); err != nil {
+		if err := writeImage(h, "localhost/"+name+":"+home.CertManagerVersion, name, "1000"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// image makes the image of one program, unless it is newer than the program.
-func image(h home.Home, reference, program, user string) error {
+// writeImage makes the image of one program, unless it is newer than the program.
+func writeImage(h home.Home, reference, program, user string) error {
 	binary, archive := h.Path("bin", program), ImageFile(h, reference)
 	from, err := os.Stat(binary)
 	if err != nil {
@@ -48,7 +50,7 @@ func image(h home.Home, reference, program, user string) error {
 	if to, err := os.Stat(archive); err == nil && to.ModTime().After(from.ModTime()) {
 		return nil
 	}
-	return ociimage.Image{
+	return image.Image{
 		Reference: reference,
 		Files:     map[string]string{"/" + program: binary},
 		Entry:     []string{"/" + program},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package enter runs commands inside a cluster's node: in its network, mounts and processes.
 package enter
 

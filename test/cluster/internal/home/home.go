@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package home says where a cluster keeps its files, which addresses it uses, and what its parts are called.
 package home
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kind is a cluster that kind makes in docker, for machines where one of our own cannot be or is not wanted.
 package kind
 

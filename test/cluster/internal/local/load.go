@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package local
 
 import (
@@ -13,14 +15,14 @@ import (
 
 	"github.com/heddle-mesh/heddle/test/cluster/internal/build"
 	"github.com/heddle-mesh/heddle/test/cluster/internal/node"
-	"github.com/heddle-mesh/heddle/test/cluster/internal/ociimage"
+	"github.com/heddle-mesh/heddle/tools/images/image"
 )
 
 // Load keeps image archives for every later Up, and imports them at once if the cluster is up.
 func (c Cluster) Load(ctx context.Context, archives []string) error {
 	kept := make([]string, 0, len(archives))
 	for _, a := range archives {
-		names, err := ociimage.Names(a)
+		names, err := image.Names(a)
 		if err != nil {
 			return err
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package local is a cluster on this very machine, in namespaces of its own.
 package local
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package node is a cluster's first process. It makes the node's mounts, control groups and network, starts the
 // daemons and keeps them running. All of them, every pod, mount, link and rule go when it goes.
 package node

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pki makes a cluster's certificates, its service account key and its kubeconfigs.
 package pki
 

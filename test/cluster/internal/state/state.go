@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state remembers which process is a cluster's node, so that another command can find it, and nothing else
 // can be mistaken for it.
 package state

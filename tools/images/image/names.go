@@ -1,4 +1,6 @@
-package ociimage
+// SPDX-License-Identifier: Apache-2.0
+
+package image
 
 import (
 	"archive/tar"
