@@ -268,9 +268,12 @@ func (*StreamRequest_Nack) isStreamRequest_Message() {}
 func (*StreamRequest_Report) isStreamRequest_Message() {}
 
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PodUid        string                 `protobuf:"bytes,1,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"` // the proxy's pod; empty for a replica
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`             // of the program
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	PodUid  string                 `protobuf:"bytes,1,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"` // the proxy's pod; empty for a replica
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`             // of the program
+	// Orders the streams of one proxy: Unix milliseconds of the proxy's clock, raised to be above its last one. The highest
+	// is the one that counts. 0 for a replica.
+	Session       uint64 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +320,13 @@ func (x *Hello) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *Hello) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 // Subscribe asks for sections by name, "endpoints/<service>/*" for all shards. What the caller holds is not sent again.
@@ -419,7 +429,8 @@ func (x *Subscription) GetHeld() []*Held {
 type Held struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // of the section; differs from the subscription's for a shard
-	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the payload; empty for a tombstone
+	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // of the statement: SHA-256 of the payload, or the digest of all tombstones
+	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"` // as signedconfig.Serial writes it; what is not newer is not sent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +477,13 @@ func (x *Held) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Held) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
 }
 
 type Unsubscribe struct {
@@ -674,6 +692,8 @@ type PodReport struct {
 	PodUid        string                 `protobuf:"bytes,1,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
 	Gone          bool                   `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"` // the pod's stream ended: forget all of it
 	Sections      []*SectionReport       `protobuf:"bytes,3,rep,name=sections,proto3" json:"sections,omitempty"`
+	Session       uint64                 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"` // of the stream's Hello; a report of a lower one than the leader knows is stale
+	Full          bool                   `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`       // sections are all of it, not what changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,12 +749,27 @@ func (x *PodReport) GetSections() []*SectionReport {
 	return nil
 }
 
+func (x *PodReport) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *PodReport) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
 type SectionReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Unsubscribed  bool                   `protobuf:"varint,2,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"` // last acked; empty: none yet
-	Nack          string                 `protobuf:"bytes,4,opt,name=nack,proto3" json:"nack,omitempty"`     // reason of the last nack, if it came after the last ack
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                               // of a section; or of a subscription under which nothing was acked yet, or that ended
+	Unsubscribed  bool                   `protobuf:"varint,2,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`              // forget all under this subscription
+	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`                           // last acked; empty: none yet
+	Nack          string                 `protobuf:"bytes,4,opt,name=nack,proto3" json:"nack,omitempty"`                               // reason of the last nack, if it came after the last ack
+	NackDigest    []byte                 `protobuf:"bytes,5,opt,name=nack_digest,json=nackDigest,proto3" json:"nack_digest,omitempty"` // what was nacked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -795,6 +830,13 @@ func (x *SectionReport) GetNack() string {
 		return x.Nack
 	}
 	return ""
+}
+
+func (x *SectionReport) GetNackDigest() []byte {
+	if x != nil {
+		return x.NackDigest
+	}
+	return nil
 }
 
 type StreamResponse struct {
@@ -882,7 +924,7 @@ type StreamResponse_Envelope struct {
 }
 
 type StreamResponse_Hint struct {
-	Hint *Hint `protobuf:"bytes,2,opt,name=hint,proto3,oneof"`
+	Hint *Hint `protobuf:"bytes,2,opt,name=hint,proto3,oneof"` // first, once: the caller is accepted
 }
 
 type StreamResponse_Terminating struct {
@@ -994,18 +1036,20 @@ const file_internal_controlapi_controlapi_proto_rawDesc = "" +
 	"\x03ack\x18\x04 \x01(\v2\x16.heddle.control.v1.AckH\x00R\x03ack\x12-\n" +
 	"\x04nack\x18\x05 \x01(\v2\x17.heddle.control.v1.NackH\x00R\x04nack\x123\n" +
 	"\x06report\x18\x06 \x01(\v2\x19.heddle.control.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\":\n" +
+	"\amessage\"T\n" +
 	"\x05Hello\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"R\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
+	"\asession\x18\x03 \x01(\x04R\asession\"R\n" +
 	"\tSubscribe\x12E\n" +
 	"\rsubscriptions\x18\x01 \x03(\v2\x1f.heddle.control.v1.SubscriptionR\rsubscriptions\"O\n" +
 	"\fSubscription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
-	"\x04held\x18\x02 \x03(\v2\x17.heddle.control.v1.HeldR\x04held\"2\n" +
+	"\x04held\x18\x02 \x03(\v2\x17.heddle.control.v1.HeldR\x04held\"J\n" +
 	"\x04Held\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\fR\x06digest\"#\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\"#\n" +
 	"\vUnsubscribe\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"1\n" +
 	"\x03Ack\x12\x12\n" +
@@ -1016,16 +1060,20 @@ const file_internal_controlapi_controlapi_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\":\n" +
 	"\x06Report\x120\n" +
-	"\x04pods\x18\x01 \x03(\v2\x1c.heddle.control.v1.PodReportR\x04pods\"v\n" +
+	"\x04pods\x18\x01 \x03(\v2\x1c.heddle.control.v1.PodReportR\x04pods\"\xa4\x01\n" +
 	"\tPodReport\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12<\n" +
-	"\bsections\x18\x03 \x03(\v2 .heddle.control.v1.SectionReportR\bsections\"s\n" +
+	"\bsections\x18\x03 \x03(\v2 .heddle.control.v1.SectionReportR\bsections\x12\x18\n" +
+	"\asession\x18\x04 \x01(\x04R\asession\x12\x12\n" +
+	"\x04full\x18\x05 \x01(\bR\x04full\"\x94\x01\n" +
 	"\rSectionReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\funsubscribed\x18\x02 \x01(\bR\funsubscribed\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x12\n" +
-	"\x04nack\x18\x04 \x01(\tR\x04nack\"\xac\x01\n" +
+	"\x04nack\x18\x04 \x01(\tR\x04nack\x12\x1f\n" +
+	"\vnack_digest\x18\x05 \x01(\fR\n" +
+	"nackDigest\"\xac\x01\n" +
 	"\x0eStreamResponse\x12\x1c\n" +
 	"\benvelope\x18\x01 \x01(\fH\x00R\benvelope\x12-\n" +
 	"\x04hint\x18\x02 \x01(\v2\x17.heddle.control.v1.HintH\x00R\x04hint\x12B\n" +
