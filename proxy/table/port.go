@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package table
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+)
+
+// Port is the table of one port of a destination. It never changes, but for the endpoints in it.
+type Port struct {
+	Service  string // name.namespace; empty: of none that is known
+	Protocol meshconfig.Protocol
+	// Foreign says that the address is none of ours: it gets the caller's bytes as they are, in plaintext.
+	Foreign bool
+	// Series takes what never gets as far as a backend.
+	Series *SeriesSet
+
+	router   *evaluate.Router // nil: everything goes to the only backend
+	backends map[*meshconfig.WeightedBackend]*Backend
+	only     *Backend
+}
+
+// Backend is who gets a share of a port's requests.
+type Backend struct {
+	Name    string // in the split; empty for an address that was dialled itself
+	Cluster *Cluster
+	series  map[string]*SeriesSet // by route
+}
+
+// Series returns the series of a route of this backend.
+func (b *Backend) Series(route string) *SeriesSet { return b.series[route] }
+
+// Choice is what becomes of a request or connection.
+type Choice struct {
+	Route   string // name of the route of the ServiceProfile, or empty
+	Rule    string // name of the rule of the TrafficSplit, or empty
+	Timeout time.Duration
+	split   *evaluate.Split
+	port    *Port
+}
+
+// Route decides on an HTTP request. It does not allocate.
+func (p *Port) Route(r *evaluate.Request) Choice {
+	if p.router == nil {
+		return Choice{port: p}
+	}
+	c := p.router.Route(r)
+	return Choice{Route: c.RouteName, Rule: c.RuleName, Timeout: c.Timeout, split: c.Split, port: p}
+}
+
+// Connection decides on a connection that is not HTTP.
+func (p *Port) Connection() Choice {
+	if p.router == nil {
+		return Choice{port: p}
+	}
+	return Choice{split: p.router.Connection().Split, port: p}
+}
+
+// Backend picks a backend by weight, given 64 random bits; nil if every weight is 0.
+func (c *Choice) Backend(random uint64) *Backend {
+	if c.split == nil {
+		return c.port.only
+	}
+	i := c.split.Pick(random)
+	if i < 0 {
+		return nil
+	}
+	return c.port.backends[c.split.Backends()[i]]
+}
+
+// portBuilder is what can be built of a port, and go wrong, before the lock is taken.
+type portBuilder struct {
+	number  uint16
+	service string
+	section *meshconfig.ServicePort
+	router  *evaluate.Router
+}
+
+func newPortBuilder(service string, p *meshconfig.ServicePort) (portBuilder, error) {
+	router, err := evaluate.NewRouter(p)
+	return portBuilder{uint16(p.GetPort()), service, p, router}, err
+}
+
+// buildPort builds the table of a port, which holds its clusters in the name of table t. The lock is held.
+func (s *Store) buildPort(b portBuilder, t *routes) *Port {
+	p := &Port{
+		Service: b.service, Protocol: b.section.GetProtocol(), router: b.router,
+		Series:   newSeriesSet(s.options.Observer, observe.Labels{Direction: observe.Outbound, Service: b.service}),
+		backends: make(map[*meshconfig.WeightedBackend]*Backend),
+	}
+	lists := [][]*meshconfig.WeightedBackend{b.section.GetBackends()}
+	for _, r := range b.section.GetRules() {
+		lists = append(lists, r.GetBackends())
+	}
+	names := []string{""}
+	for _, r := range b.section.GetRoutes() {
+		names = append(names, r.GetName())
+	}
+	type key struct {
+		name    string
+		cluster *Cluster
+	}
+	same := make(map[key]*Backend) // backends of several rules share their series
+	for _, list := range lists {
+		for _, w := range list {
+			name := clusterName{w.GetService(), uint16(w.GetPort())}
+			k := key{w.GetName(), s.holdCluster(name.service, name.port)}
+			t.uses = append(t.uses, name)
+			if same[k] == nil {
+				same[k] = &Backend{k.name, k.cluster, s.routeSeries(b.service, k.name, names)}
+			}
+			p.backends[w] = same[k]
+		}
+	}
+	return p
+}
+
+func (s *Store) routeSeries(service, backend string, routes []string) map[string]*SeriesSet {
+	series := make(map[string]*SeriesSet, len(routes))
+	for _, route := range routes {
+		series[route] = newSeriesSet(s.options.Observer, observe.Labels{
+			Direction: observe.Outbound, Service: service, Route: route, Backend: backend,
+		})
+	}
+	return series
+}
+
+// maxWorkloads bounds the workloads of one backend that get series of their own; the others share that of the empty name.
+const maxWorkloads = 64
+
+// SeriesSet is series that differ in their workload alone.
+type SeriesSet struct {
+	Labels   observe.Labels // but for the workload
+	observer observe.Observer
+
+	known atomic.Pointer[map[string]observe.Series]
+	mu    sync.Mutex // held by who adds one
+}
+
+func newSeriesSet(observer observe.Observer, labels observe.Labels) *SeriesSet {
+	s := &SeriesSet{Labels: labels, observer: observer}
+	s.known.Store(&map[string]observe.Series{"": observer.Bind(labels)})
+	return s
+}
+
+// Of returns the series of a workload, and its labels.
+func (s *SeriesSet) Of(workload string) (observe.Series, observe.Labels) {
+	labels := s.Labels
+	labels.Workload = workload
+	if series, ok := (*s.known.Load())[workload]; ok {
+		return series, labels
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := *s.known.Load()
+	if series, ok := known[workload]; ok {
+		return series, labels
+	}
+	if len(known) > maxWorkloads {
+		return known[""], s.Labels
+	}
+	more := make(map[string]observe.Series, len(known)+1)
+	for k, v := range known {
+		more[k] = v
+	}
+	more[workload] = s.observer.Bind(labels)
+	s.known.Store(&more)
+	return more[workload], labels
+}
