@@ -36,7 +36,7 @@ type provider interface {
 
 const usage = `usage: cluster [-provider local|kind] COMMAND
 
-  build               build what is missing
+  build               make what is missing
   up                  bring the cluster up and wait until it is ready, cert-manager too
   down                end it; what was built and loaded stays
   status              say whether it is up, and how its daemons are
@@ -91,7 +91,7 @@ func run(ctx context.Context, providerName, command string, args []string) (int,
 		return 1, node.Run(ctx, h)
 	case "in":
 		if len(args) == 0 {
-			return 2, errors.New("usage: cluster in CMD...")
+			return 2, errors.New("in: want a command to run")
 		}
 		return p.In(ctx, args)
 	case "kubeconfig":
@@ -135,7 +135,7 @@ func change(ctx context.Context, h home.Home, p provider, command string, args [
 		return p.Down(ctx)
 	case "load":
 		if len(args) == 0 {
-			return errors.New("usage: cluster load IMAGE.tar...")
+			return errors.New("load: want archives of images")
 		}
 		return p.Load(ctx, args)
 	case "envtest-assets":

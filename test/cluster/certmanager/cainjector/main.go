@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/cert-manager/cert-manager/heddle/process"
 	"github.com/cert-manager/cert-manager/internal/apis/config/cainjector"
 	"github.com/cert-manager/cert-manager/internal/apis/config/cainjector/scheme"
 	"github.com/cert-manager/cert-manager/pkg/apis/config/cainjector/v1alpha1"
@@ -25,8 +26,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-
-	"github.com/cert-manager/cert-manager/heddle/process"
 )
 
 func main() {

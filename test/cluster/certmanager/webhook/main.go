@@ -6,13 +6,12 @@ package main
 import (
 	"context"
 
+	"github.com/cert-manager/cert-manager/heddle/process"
 	"github.com/cert-manager/cert-manager/internal/webhook"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
 	utilfeature "github.com/cert-manager/cert-manager/pkg/util/feature"
 	"github.com/cert-manager/cert-manager/pkg/webhook/options"
 	"github.com/spf13/pflag"
-
-	"github.com/cert-manager/cert-manager/heddle/process"
 )
 
 func main() {

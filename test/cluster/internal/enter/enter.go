@@ -38,7 +38,7 @@ func Run(node state.Process, argv, env []string) (int, error) {
 			}
 		}
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // ends by the signals that are passed on to it
 	cmd.Dir, cmd.Env = folder, env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {

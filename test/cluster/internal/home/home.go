@@ -70,12 +70,23 @@ func find() (string, error) {
 	return filepath.Join(cache, "heddle", "cluster"), err
 }
 
-func (h Home) Bin() string       { return h.Path("bin") }
-func (h Home) CNI() string       { return h.Path("cni") }
-func (h Home) PKI() string       { return h.Path("pki") }
-func (h Home) Images() string    { return h.Path("images") }
+// Bin holds the cluster's programs.
+func (h Home) Bin() string { return h.Path("bin") }
+
+// CNI holds the network plugins.
+func (h Home) CNI() string { return h.Path("cni") }
+
+// PKI holds certificates, keys and kubeconfigs.
+func (h Home) PKI() string { return h.Path("pki") }
+
+// Images holds archives that are imported at every start.
+func (h Home) Images() string { return h.Path("images") }
+
+// Manifests holds what is applied at every start.
 func (h Home) Manifests() string { return h.Path("manifests") }
-func (h Home) Log() string       { return h.Path("log") }
+
+// Log holds a file for each daemon.
+func (h Home) Log() string { return h.Path("log") }
 
 // Run holds the running cluster's state; it goes when the cluster goes.
 func (h Home) Run() string { return h.Path("run") }

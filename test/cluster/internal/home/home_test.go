@@ -11,8 +11,10 @@ import (
 	"testing"
 )
 
-var requirement = regexp.MustCompile(`(?m)^\t(\S+) (v\S+)`)
-var replacement = regexp.MustCompile(`(?m)^\t(\S+) => \S+ (v\S+)`)
+var (
+	requirement = regexp.MustCompile(`(?m)^\t(\S+) (v\S+)`)
+	replacement = regexp.MustCompile(`(?m)^\t(\S+) => \S+ (v\S+)`)
+)
 
 // modules are the versions that a go.mod below test/cluster comes to.
 func modules(t *testing.T, folder string) map[string]string {

@@ -43,7 +43,7 @@ func end(ctx context.Context, p state.Process) error {
 	if err != nil {
 		return err
 	}
-	defer target.Release()
+	defer func() { _ = target.Release() }() // only ever fails when released twice
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for first := true; p.Alive(); first = false {

@@ -102,7 +102,7 @@ func (c Cluster) launch(groups *node.Cgroups) error {
 		return err
 	}
 	defer output.Close()
-	cmd := exec.Command(c.Home.Command(), "node")
+	cmd := exec.Command(c.Home.Command(), "node") //nolint:noctx // outlives this process
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.Home.Environ(), output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET |
 		syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}

@@ -40,7 +40,7 @@ func Run(ctx context.Context, h home.Home) error {
 	if err := writeFiles(h, groups.Name); err != nil {
 		return err
 	}
-	listener, err := net.Listen("unix", h.Control())
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", h.Control())
 	if err != nil {
 		return fmt.Errorf("%w (a long path? set %s to a shorter one)", err, home.Variable)
 	}
@@ -62,7 +62,7 @@ func await(ctx context.Context, h home.Home, c condition) error {
 		return poll(ctx, func() bool { return ready(ctx, client) })
 	case runtimeReady:
 		return poll(ctx, func() bool {
-			conn, err := net.Dial("unix", "/run/containerd/containerd.sock")
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", "/run/containerd/containerd.sock")
 			if err == nil {
 				conn.Close()
 			}

@@ -84,11 +84,13 @@ func (s *supervisor) keep(ctx context.Context, u *unit) {
 		what := s.once(u, output)
 		fmt.Fprintf(output, "cluster: %s %s\n", u.name, what)
 		log.Printf("%s %s", u.name, what)
+		pause := time.NewTimer(pauseBeforeRestart)
 		select {
-		case <-time.After(pauseBeforeRestart):
+		case <-pause.C:
 		case <-u.wake:
 		case <-ctx.Done():
 		}
+		pause.Stop()
 	}
 }
 
@@ -146,12 +148,18 @@ func (u *unit) stop(ctx context.Context, patience time.Duration) error {
 	u.want(false)
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		idle := u.signal(signal)
+		patient, cancel := context.WithTimeout(ctx, patience)
+		select {
+		case <-idle:
+		case <-patient.Done():
+		}
+		cancel()
 		select {
 		case <-idle:
 			return nil
-		case <-time.After(patience):
 		case <-ctx.Done():
 			return ctx.Err()
+		default:
 		}
 	}
 	return fmt.Errorf("%s does not end, not even killed", u.name)

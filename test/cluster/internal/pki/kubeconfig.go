@@ -24,9 +24,11 @@ func kubeconfig(dir, user string) error {
 	data, err := json.MarshalIndent(object{
 		"apiVersion": "v1", "kind": "Config", "current-context": name,
 		"clusters": []object{{"name": name, "cluster": object{
-			"server": Server, "certificate-authority-data": files[0]}}},
+			"server": Server, "certificate-authority-data": files[0],
+		}}},
 		"users": []object{{"name": user, "user": object{
-			"client-certificate-data": files[1], "client-key-data": files[2]}}},
+			"client-certificate-data": files[1], "client-key-data": files[2],
+		}}},
 		"contexts": []object{{"name": name, "context": object{"cluster": name, "user": user}}},
 	}, "", "  ")
 	if err != nil {
