@@ -11,8 +11,10 @@ import (
 
 func TestWhatIsEncodedIsDecoded(t *testing.T) {
 	specs := []Spec{
-		{ID: "a1", Name: "app/readiness", Kind: HTTP, Port: 8080, Path: "/ready?x=1&y=2", HTTPS: true,
-			Headers: []Header{{"Host", "shop"}, {"X-A", "<b>"}}, TimeoutMillis: 2500},
+		{
+			ID: "a1", Name: "app/readiness", Kind: HTTP, Port: 8080, Path: "/ready?x=1&y=2", HTTPS: true,
+			Headers: []Header{{"Host", "shop"}, {"X-A", "<b>"}}, TimeoutMillis: 2500,
+		},
 		{ID: "b2", Kind: TCP, Port: 5432},
 		{ID: "c3", Kind: GRPC, Port: 9000, Service: "payments"},
 		{ID: "d4", Kind: Hook, Port: 8080, Path: "/stop"},

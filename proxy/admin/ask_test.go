@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -108,10 +107,14 @@ func TestAskHTTP(t *testing.T) {
 		"a hook of HTTPS where HTTP is spoken": {probe.Spec{Kind: probe.Hook, Port: plain, Path: "/ok", HTTPS: true}, 200},
 		"a hook that nobody takes":             {probe.Spec{Kind: probe.Hook, Port: closedPort(t), Path: "/ok"}, 503},
 		"too slow":                             {probe.Spec{Kind: probe.HTTP, Port: plain, Path: "/slow", TimeoutMillis: 50}, 503},
-		"headers": {probe.Spec{Kind: probe.HTTP, Port: plain, Path: "/headers",
-			Headers: []probe.Header{{Name: "host", Value: "shop.example"}, {Name: "x-two", Value: "1"}, {Name: "X-Two", Value: "2"}}}, 200},
-		"headers that are taken away": {probe.Spec{Kind: probe.HTTP, Port: plain, Path: "/bare",
-			Headers: []probe.Header{{Name: "Accept"}, {Name: "User-Agent", Value: "mine"}}}, 200},
+		"headers": {probe.Spec{
+			Kind: probe.HTTP, Port: plain, Path: "/headers",
+			Headers: []probe.Header{{Name: "host", Value: "shop.example"}, {Name: "x-two", Value: "1"}, {Name: "X-Two", Value: "2"}},
+		}, 200},
+		"headers that are taken away": {probe.Spec{
+			Kind: probe.HTTP, Port: plain, Path: "/bare",
+			Headers: []probe.Header{{Name: "Accept"}, {Name: "User-Agent", Value: "mine"}},
+		}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ask(t.Context(), &c.spec, localhost, "kube-probe/1.37")
@@ -211,11 +214,7 @@ func TestAHookEndsWhenTheKubeletHangsUp(t *testing.T) {
 		t.Error("it was not waited for")
 	}
 	cancel()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("the application still serves it")
-	}
+	<-ended // or the test hangs
 }
 
 // FuzzIsServing: only a whole message whose last status is SERVING passes, and nothing panics.

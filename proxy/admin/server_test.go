@@ -158,17 +158,21 @@ func TestMetricsAreMerged(t *testing.T) {
 	}{
 		"good": {func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept") != "text/plain;version=0.0.4" || r.URL.String() != "/m?x=1" {
-				w.WriteHeader(400)
+				w.WriteHeader(http.StatusBadRequest)
 			}
 			_, _ = io.WriteString(w, "# TYPE go_goroutines gauge\ngo_goroutines 7\n")
 		}, "ok", "\ngo_goroutines 7\n", "<"},
 		"HTML": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>\nx 1\n") }, "malformed", "\nx 1\n", "<"},
-		"an error": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, "y 1\n") },
-			"unreachable", "", "\ny 1"},
-		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		"an error": {
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, "y 1\n") },
+			"unreachable", "", "\ny 1",
 		},
-			"unreachable", "", "<"},
+		"a redirect": {
+			func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+			},
+			"unreachable", "", "<",
+		},
 		"too large": {func(w http.ResponseWriter, _ *http.Request) {
 			for line := bytes.Repeat([]byte("large_metric_of_the_shop 1\n"), 1000); ; {
 				if _, err := w.Write(line); err != nil {

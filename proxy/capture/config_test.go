@@ -78,25 +78,41 @@ func TestCheck(t *testing.T) {
 		want string // part of the error; empty: it is taken for a pod
 	}{
 		"a pod with a veth": {
-			Surroundings{Links: []Link{lo, veth}, Locals: addrs("127.0.0.1", "10.0.0.5"), PodIPs: addrs("10.0.0.5"),
-				HostIPs: addrs("192.0.2.1")}, ""},
+			Surroundings{
+				Links: []Link{lo, veth}, Locals: addrs("127.0.0.1", "10.0.0.5"), PodIPs: addrs("10.0.0.5"),
+				HostIPs: addrs("192.0.2.1"),
+			}, "",
+		},
 		"a pod with both families": {
-			Surroundings{Links: []Link{lo, veth}, Locals: addrs("10.0.0.5", "fd00::5"), PodIPs: addrs("10.0.0.5", "fd00::5")}, ""},
+			Surroundings{Links: []Link{lo, veth}, Locals: addrs("10.0.0.5", "fd00::5"), PodIPs: addrs("10.0.0.5", "fd00::5")}, "",
+		},
 		"a pod in a virtual machine of its own, known by its addresses": {
-			Surroundings{Links: []Link{lo, {Name: "eth0"}}, Locals: addrs("10.0.0.5"), PodIPs: addrs("10.0.0.5"),
-				HostIPs: addrs("192.0.2.1")}, ""},
+			Surroundings{
+				Links: []Link{lo, {Name: "eth0"}}, Locals: addrs("10.0.0.5"), PodIPs: addrs("10.0.0.5"),
+				HostIPs: addrs("192.0.2.1"),
+			}, "",
+		},
 		"a host's hardware": {
-			Surroundings{Links: []Link{lo, {Name: "ens5"}}, Locals: addrs("192.0.2.1")}, "ens5 is hardware"},
+			Surroundings{Links: []Link{lo, {Name: "ens5"}}, Locals: addrs("192.0.2.1")}, "ens5 is hardware",
+		},
 		"a pod on the host's network": {
-			Surroundings{Links: []Link{lo, veth}, Locals: addrs("192.0.2.1"), PodIPs: addrs("192.0.2.1"),
-				HostIPs: addrs("192.0.2.1")}, "192.0.2.1"},
+			Surroundings{
+				Links: []Link{lo, veth}, Locals: addrs("192.0.2.1"), PodIPs: addrs("192.0.2.1"),
+				HostIPs: addrs("192.0.2.1"),
+			}, "192.0.2.1",
+		},
 		"a host with the bridge of its pods": {
-			Surroundings{Links: []Link{lo, veth, {Name: "cni0", Kind: "bridge"}}}, "cni0 is a bridge"},
+			Surroundings{Links: []Link{lo, veth, {Name: "cni0", Kind: "bridge"}}}, "cni0 is a bridge",
+		},
 		"a bridge, whatever the addresses say": {
-			Surroundings{Links: []Link{lo, {Name: "docker0", Kind: "bridge"}}, Locals: addrs("10.0.0.5"),
-				PodIPs: addrs("10.0.0.5"), HostIPs: addrs("192.0.2.1")}, "docker0 is a bridge"},
+			Surroundings{
+				Links: []Link{lo, {Name: "docker0", Kind: "bridge"}}, Locals: addrs("10.0.0.5"),
+				PodIPs: addrs("10.0.0.5"), HostIPs: addrs("192.0.2.1"),
+			}, "docker0 is a bridge",
+		},
 		"a namespace without the pod's address": {
-			Surroundings{Links: []Link{lo, veth}, Locals: addrs("10.0.0.6"), PodIPs: addrs("10.0.0.5")}, "10.0.0.5 is on none"},
+			Surroundings{Links: []Link{lo, veth}, Locals: addrs("10.0.0.6"), PodIPs: addrs("10.0.0.5")}, "10.0.0.5 is on none",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := c.s.Check()

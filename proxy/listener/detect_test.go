@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func clientHello(tb testing.TB, config *tls.Config) []byte {
 	}
 	_ = near.Close()
 	<-done
-	return append(head, body...)
+	return slices.Concat(head, body)
 }
 
 // split cuts a ClientHello into records of at most size bytes.

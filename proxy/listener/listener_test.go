@@ -52,8 +52,10 @@ type server struct {
 
 func (s *server) Serve(ctx context.Context, c *forward.Conn) { s.serve(ctx, c) }
 func (s *server) Drain()                                     { s.mu.Lock(); defer s.mu.Unlock(); s.drained++ }
-func (s *server) Active() int                                { s.mu.Lock(); defer s.mu.Unlock(); return s.active }
-func (s *server) set(active int)                             { s.mu.Lock(); defer s.mu.Unlock(); s.active = active }
+
+func (s *server) Active() int { s.mu.Lock(); defer s.mu.Unlock(); return s.active }
+
+func (s *server) set(active int) { s.mu.Lock(); defer s.mu.Unlock(); s.active = active }
 
 func (s *server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
@@ -141,11 +143,14 @@ func TestListener(t *testing.T) {
 		refused refusal.Reason
 	}{
 		"it tells where the connection was going": {
-			Options{OriginalDestination: goingTo("10.0.0.5:8080"), Local: pod, OnlyLocal: true, OwnPorts: own}, "10.0.0.5:8080 from 127.0.0.1", ""},
+			Options{OriginalDestination: goingTo("10.0.0.5:8080"), Local: pod, OnlyLocal: true, OwnPorts: own}, "10.0.0.5:8080 from 127.0.0.1", "",
+		},
 		"an IPv4 address in IPv6 form is IPv4": {
-			Options{OriginalDestination: goingTo("[::ffff:10.0.0.5]:8080"), Local: pod, OnlyLocal: true}, "10.0.0.5:8080 from 127.0.0.1", ""},
+			Options{OriginalDestination: goingTo("[::ffff:10.0.0.5]:8080"), Local: pod, OnlyLocal: true}, "10.0.0.5:8080 from 127.0.0.1", "",
+		},
 		"outbound takes any address, with any port": {
-			Options{OriginalDestination: goingTo("192.0.2.1:15001"), Local: pod, OwnPorts: own}, "192.0.2.1:15001 from 127.0.0.1", ""},
+			Options{OriginalDestination: goingTo("192.0.2.1:15001"), Local: pod, OwnPorts: own}, "192.0.2.1:15001 from 127.0.0.1", "",
+		},
 		"nobody redirected it":                    {Options{}, "", NotRedirected},
 		"it was going to the proxy's own port":    {Options{OriginalDestination: goingTo("10.0.0.5:15001"), Local: pod, OwnPorts: own}, "", NotRedirected},
 		"it was going to somebody else's address": {Options{OriginalDestination: goingTo("169.254.169.254:80"), Local: pod, OnlyLocal: true}, "", NotRedirected},

@@ -70,8 +70,12 @@ func TestALine(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	events := []observe.Event{
-		{Protocol: "http1", Status: 200}, {Protocol: "http1", Status: 404}, {Protocol: "http1", Status: 500},
-		{Protocol: "grpc", Status: 200, GRPCStatus: 3}, {Protocol: "tcp"}, {Protocol: "tcp", Reason: refusal.ConnectFailed},
+		{Protocol: "http1", Status: 200},
+		{Protocol: "http1", Status: 404},
+		{Protocol: "http1", Status: 500},
+		{Protocol: "grpc", Status: 200, GRPCStatus: 3},
+		{Protocol: "tcp"},
+		{Protocol: "tcp", Reason: refusal.ConnectFailed},
 		{Protocol: "http1", Status: 403, Reason: refusal.PlaintextRefused},
 	}
 	for mode, want := range map[Mode]int{Off: 1, Errors: 4, All: 7} {
