@@ -44,6 +44,14 @@ type PortRange struct{ First, Last uint16 }
 
 func (r PortRange) contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
+// String writes the range as ParsePorts reads it.
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
 // Default returns a Config that skips nothing.
 func Default() Config {
 	return Config{

@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -13,6 +14,9 @@ func TestParsePorts(t *testing.T) {
 	got, err := ParsePorts(" 22, 8000-8100,,443 ")
 	if want := []PortRange{{22, 22}, {8000, 8100}, {443, 443}}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	if text := fmt.Sprint(got); text != "[22 8000-8100 443]" {
+		t.Error(text)
 	}
 	if got, err := ParsePorts(""); got != nil || err != nil {
 		t.Errorf("empty list: %v, %v", got, err)

@@ -34,8 +34,11 @@ func (c *Config) outputRules() []rule {
 	self4, self6 := matchSkUID(c.ProxyUID), matchSkUID(c.ProxyUID)
 	self4 = append(append(self4, matchSource(loopback4)...), matchNotDestination(loopback4)...)
 	self6 = append(append(self6, matchSource(loopback6)...), matchNotDestination(loopback6)...)
-	rules := []rule{
-		append(matchNotTCP(), leave()),
+	rules := []rule{append(matchNotTCP(), leave())}
+	for _, r := range c.SkipInboundPorts { // they are as open to the pod itself as to others
+		rules = append(rules, append(append(matchSkUID(c.ProxyUID), matchPort(r)...), leave()))
+	}
+	rules = append(rules,
 		append(self4, redirect(c.InboundPort)...),
 		append(self6, redirect(c.InboundPort)...),
 		append(matchSkUID(c.ProxyUID), leave()),
@@ -44,7 +47,7 @@ func (c *Config) outputRules() []rule {
 		append(matchDestination(linkLocal6), leave()),
 		// Another pod's proxy answers there itself, in clear: a scrape from inside the mesh.
 		append(matchPort(PortRange{c.AdminPort, c.AdminPort}), leave()),
-	}
+	)
 	for _, r := range c.SkipOutboundPorts {
 		rules = append(rules, append(matchPort(r), leave()))
 	}
