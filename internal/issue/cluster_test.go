@@ -25,7 +25,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/heddle-mesh/heddle/internal/controlapi"
@@ -75,56 +75,54 @@ func newCluster(t *testing.T) *cluster {
 	c.namespace, c.shop = c.newNamespace(t, "heddle-"), c.newNamespace(t, "shop-")
 	c.writeCA(t)
 
-	manager := c.newManager(t)
-	c.roots = &Roots{
-		Client: manager.GetClient(), Live: manager.GetAPIReader(), Namespace: c.namespace, Log: c.logger(), Clock: c.now,
-	}
-	if err := c.roots.SetupWithManager(manager); err != nil {
-		t.Fatal(err)
-	}
+	operator := c.newManager(t)
+	c.roots = NewRoots(RootsOptions{
+		Client: operator.GetClient(), Live: operator.GetAPIReader(), Namespace: c.namespace, Log: c.logger(), Clock: c.now,
+	})
+	c.roots.every = time.Hour // whatever must be seen sooner has its own way
 	if c.server, err = New(Options{
-		Client: manager.GetClient(), Live: manager.GetAPIReader(), Cache: manager.GetCache(), Roots: c.roots,
+		Client: operator.GetClient(), Live: operator.GetAPIReader(), Cache: operator.GetCache(), Roots: c.roots,
 		TrustDomain: "cluster.local", Namespace: c.namespace, LeafDuration: time.Hour,
 		Log: c.logger(), Clock: c.now, Metrics: c.registry,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := manager.Add(c.server); err != nil {
-		t.Fatal(err)
+	for _, runnable := range []manager.Runnable{c.roots, c.server} {
+		if err := operator.Add(runnable); err != nil {
+			t.Fatal(err)
+		}
 	}
-	c.start(t, manager)
+	c.start(t, operator)
 	c.serve(t)
 	eventually(t, "the first root is in force", func() bool { return len(c.roots.DER()) == 1 })
 	return c
 }
 
-func (c *cluster) newManager(t *testing.T) ctrl.Manager {
+func (c *cluster) newManager(t *testing.T) manager.Manager {
 	t.Helper()
-	again := true
 	inOurs := cache.ByObject{Namespaces: map[string]cache.Config{c.namespace: {}}}
-	manager, err := ctrl.NewManager(apiServer, ctrl.Options{
-		Scheme:     scheme,
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: &again},
-		Logger:     logr.Discard(),
+	operator, err := ctrl.NewManager(apiServer, ctrl.Options{
+		Scheme:  scheme,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		Logger:  logr.Discard(),
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&cmapi.CertificateRequest{}: inOurs, &corev1.Secret{}: inOurs, &corev1.ConfigMap{}: inOurs,
+			&cmapi.CertificateRequest{}: inOurs,
 		}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return manager
+	return operator
 }
 
 // start runs the manager and the signing loop until the test ends.
-func (c *cluster) start(t *testing.T, manager ctrl.Manager) {
+func (c *cluster) start(t *testing.T, operator manager.Manager) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if err := manager.Start(ctx); err != nil {
-			t.Errorf("manager: %v", err)
+		if err := operator.Start(ctx); err != nil {
+			t.Errorf("operator: %v", err)
 		}
 	})
 	group.Go(func() { c.certManager(ctx, t) })

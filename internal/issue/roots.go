@@ -14,13 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 // Where the workload roots are and what they are kept in.
@@ -31,29 +25,50 @@ const (
 	keyPEM             = "roots.pem"  // for other readers
 )
 
-// DefaultHold is how long a new root is announced before leaves of it are handed out. Config reaches connected proxies
-// within a second; the rest is margin.
-const DefaultHold = 15 * time.Second
+// pollEvery is how often the CA is read. It is read at once when a leaf of an unknown CA shows up, so that a rotation,
+// which happens once in years, needs no watch on Secrets.
+const pollEvery = 10 * time.Second
 
-// rereadEvery also reads the Secret without an event: a missed one must not end in leaves that nobody trusts.
-const rereadEvery = 10 * time.Minute
+// holdNew is how long a new root is announced before leaves of it are handed out: until the leader has read it too, and
+// connected proxies have it, which takes a second.
+const holdNew = 3 * pollEvery
 
-// Roots knows the CA certificates that workload leaves chain to: those that the CA uses now, and those that leaves which
-// still live may chain to. It keeps them in a ConfigMap, so that they outlive the operator, and every replica has the
-// same. To take a root out of use at once, delete its entry there.
-type Roots struct {
-	Client    client.Client
-	Live      client.Reader
-	Namespace string
+// RootsOptions are what Roots needs. All are required but Secret, Changed and Clock.
+type RootsOptions struct {
+	Client    client.Writer
+	Live      client.Reader // reads from the API server
+	Namespace string        // the operator's
 	Secret    string        // default DefaultRootsSecret
-	Hold      time.Duration // default DefaultHold
 	Log       logr.Logger
 	Clock     func() time.Time
-	// Changed is called after the roots changed, on the reconciler's goroutine; it must not block. May be nil.
+	// Changed is called after the roots changed; it must not block.
 	Changed func()
+}
+
+// Roots knows the CA certificates that workload leaves chain to: those that the CA uses now, and those that leaves which
+// still live may chain to. It keeps them in a ConfigMap, so that they outlive the operator and every replica has the
+// same. To take a root out of use at once, delete its entry there.
+type Roots struct {
+	RootsOptions
+	every, hold time.Duration
+	wake        chan struct{}
 
 	mu  sync.RWMutex
 	set rootSet
+}
+
+// NewRoots returns Roots, which are empty until they run.
+func NewRoots(o RootsOptions) *Roots {
+	if o.Secret == "" {
+		o.Secret = DefaultRootsSecret
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
+	return &Roots{RootsOptions: o, every: pollEvery, hold: holdNew, wake: make(chan struct{}, 1)}
 }
 
 // DER returns the roots as the mesh section carries them, sorted by their bytes. It is empty before the first reading.
@@ -82,11 +97,11 @@ func (r *Roots) Pool() *x509.CertPool {
 func (r *Roots) Unsettled(anchors []*x509.Certificate, now time.Time) time.Duration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	wait := r.hold()
+	wait := r.hold
 	for i := range r.set {
 		for _, anchor := range anchors {
 			if r.set[i].cert.Equal(anchor) {
-				wait = min(wait, r.set.settled(&r.set[i], r.hold()).Sub(now))
+				wait = min(wait, r.set.settled(&r.set[i], r.hold).Sub(now))
 			}
 		}
 	}
@@ -106,80 +121,68 @@ func (r *Roots) expiry() float64 {
 	return first
 }
 
-func (r *Roots) hold() time.Duration {
-	if r.Hold > 0 {
-		return r.Hold
+// Look has the CA read at once.
+func (r *Roots) Look() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
-	return DefaultHold
 }
 
-func (r *Roots) secret() types.NamespacedName {
-	name := r.Secret
-	if name == "" {
-		name = DefaultRootsSecret
+// NeedLeaderElection lets it run on every replica: writes are guarded by resourceVersion, and all would write the same.
+func (*Roots) NeedLeaderElection() bool { return false }
+
+// Start reads the CA every so often until the context ends.
+func (r *Roots) Start(ctx context.Context) error {
+	ticker := time.NewTicker(r.every)
+	defer ticker.Stop()
+	for {
+		if err := r.refresh(ctx); err != nil && ctx.Err() == nil {
+			r.Log.Error(err, "workload roots not read, they stay as they are")
+		}
+		select {
+		case <-ticker.C:
+		case <-r.wake:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	return types.NamespacedName{Namespace: r.Namespace, Name: name}
 }
 
-func (r *Roots) configMap() types.NamespacedName {
-	return types.NamespacedName{Namespace: r.Namespace, Name: RootsConfigMap}
-}
+// +kubebuilder:rbac:groups="",resources=secrets,namespace=heddle-system,resourceNames=heddle-workload-ca,verbs=get
+// +kubebuilder:rbac:groups="",resources=configmaps,namespace=heddle-system,verbs=create
+// +kubebuilder:rbac:groups="",resources=configmaps,namespace=heddle-system,resourceNames=heddle-workload-roots,verbs=get;update
 
-// SetupWithManager watches the Secret and the ConfigMap on every replica: writes are guarded by resourceVersion, and
-// every replica would write the same.
-func (r *Roots) SetupWithManager(mgr ctrl.Manager) error {
-	only := func(key types.NamespacedName) builder.Predicates {
-		return builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
-			return client.ObjectKeyFromObject(o) == key
-		}))
-	}
-	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: r.configMap()}}
-	})
-	everywhere := false
-	return ctrl.NewControllerManagedBy(mgr).
-		Named("workload-roots").
-		Watches(&corev1.Secret{}, all, only(r.secret())).
-		Watches(&corev1.ConfigMap{}, all, only(r.configMap())).
-		WithOptions(controller.Options{NeedLeaderElection: &everywhere}).
-		Complete(r)
-}
-
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch,namespace=heddle-system
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;update,namespace=heddle-system
-
-// Reconcile reads the CA and the kept roots, and writes the roots if they changed.
-func (r *Roots) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	current, err := r.current(ctx)
-	if err != nil {
-		r.Log.Error(err, "workload CA not readable, the roots stay as they are", "secret", r.secret())
-	}
+// refresh reads the CA and the kept roots, and writes the roots if they changed.
+func (r *Roots) refresh(ctx context.Context) error {
+	current, faultOfCA := r.current(ctx)
 	kept, known, err := r.kept(ctx)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	next := known.advance(current, r.Clock())
 	if len(next) > 0 && (kept == nil || !next.equal(known)) {
 		switch err := r.write(ctx, kept, next); {
 		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-			return reconcile.Result{RequeueAfter: time.Second}, nil // another replica was first
+			r.Look() // another replica was first
+			return faultOfCA
 		case err != nil:
-			return reconcile.Result{}, err
+			return err
 		}
 	}
 	r.take(next)
-	return reconcile.Result{RequeueAfter: rereadEvery}, nil
+	return faultOfCA
 }
 
 // current is what the CA's Secret says; nothing while there is none.
 func (r *Roots) current(ctx context.Context) ([]*x509.Certificate, error) {
-	secret := &corev1.Secret{}
-	if err := r.Client.Get(ctx, r.secret(), secret); err != nil {
-		return nil, fmt.Errorf("get Secret %s, which cert-manager writes for Certificate %s: %w", r.secret(), r.secret().Name, err)
+	secret, key := &corev1.Secret{}, types.NamespacedName{Namespace: r.Namespace, Name: r.Secret}
+	if err := r.Live.Get(ctx, key, secret); err != nil {
+		return nil, fmt.Errorf("get Secret %s, which cert-manager writes for Certificate %s: %w", key, key.Name, err)
 	}
 	certs, err := caCertificates(secret.Data)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", r.secret(), err)
+		return nil, fmt.Errorf("Secret %s: %w", key, err)
 	}
 	return certs, nil
 }
@@ -201,6 +204,10 @@ func (r *Roots) kept(ctx context.Context) (*corev1.ConfigMap, rootSet, error) {
 		return nil, nil, fmt.Errorf("ConfigMap %s: %w; mend or delete it", r.configMap(), err)
 	}
 	return kept, set, nil
+}
+
+func (r *Roots) configMap() types.NamespacedName {
+	return types.NamespacedName{Namespace: r.Namespace, Name: RootsConfigMap}
 }
 
 func (r *Roots) write(ctx context.Context, kept *corev1.ConfigMap, set rootSet) error {
@@ -238,7 +245,5 @@ func (r *Roots) take(set rootSet) {
 		r.Log.Info("workload root in force", "sha256", set[i].fingerprint(), "notAfter", set[i].cert.NotAfter,
 			"replaced", !set[i].replaced.IsZero())
 	}
-	if r.Changed != nil {
-		r.Changed()
-	}
+	r.Changed()
 }

@@ -190,6 +190,7 @@ func (s *Server) accept(chainPEM []byte, csr *certificateRequest, id identity.ID
 	want := &expected{id: id, key: csr.key, roots: s.Roots.Pool(), now: now}
 	chain, err := want.verify(chainPEM)
 	if err != nil {
+		s.Roots.Look() // the CA may be a new one
 		return nil, refuse(ReasonChain, "the certificate that %s %s returned for %s is not usable: %v", s.Issuer.Kind, s.Issuer.Name, id, err)
 	}
 	if wait := s.Roots.Unsettled(chain.anchors, now); wait > 0 {

@@ -172,11 +172,13 @@ func TestLeavesOfANewRootWaitUntilItIsAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.rotate(t)
+	_, err = c.ask(t.Context(), csr, token)
+	c.refusedWith(t, err, ReasonChain, connect.CodeUnavailable)
 	eventually(t, "both roots are in force", func() bool { return len(c.roots.DER()) == 2 })
 	_, err = c.ask(t.Context(), csr, token)
 	c.refusedWith(t, err, ReasonRootPending, connect.CodeUnavailable)
 
-	c.forward(DefaultHold)
+	c.forward(holdNew)
 	chain, err := c.ask(t.Context(), csr, token)
 	if err != nil {
 		t.Fatal(err)
@@ -195,6 +197,7 @@ func TestRootsComeBackWhenTheirConfigMapIsDeleted(t *testing.T) {
 	if err := c.Delete(t.Context(), kept); err != nil {
 		t.Fatal(err)
 	}
+	c.roots.Look()
 	eventually(t, "the ConfigMap is there again", func() bool {
 		fresh := &corev1.ConfigMap{}
 		return c.Get(t.Context(), client.ObjectKeyFromObject(kept), fresh) == nil && strings.Contains(fresh.Data[keyPEM], "BEGIN CERTIFICATE")
