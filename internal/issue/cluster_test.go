@@ -101,7 +101,7 @@ func newCluster(t *testing.T) *cluster {
 func (c *cluster) newManager(t *testing.T) manager.Manager {
 	t.Helper()
 	inOurs := cache.ByObject{Namespaces: map[string]cache.Config{c.namespace: {}}}
-	operator, err := ctrl.NewManager(apiServer, ctrl.Options{
+	operator, err := ctrl.NewManager(c.asOperator(t), ctrl.Options{
 		Scheme:  scheme,
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		Logger:  logr.Discard(),
