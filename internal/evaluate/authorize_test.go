@@ -139,7 +139,7 @@ func TestNewAuthorizerRefuses(t *testing.T) {
 		"an identity that is none": {withRule(&meshconfig.AuthorizationRule{Action: deny, From: []*meshconfig.Caller{{Identities: []string{"web"}}}}), "from[0]: SPIFFE ID"},
 		"a port out of range":      {withRule(&meshconfig.AuthorizationRule{Action: deny, To: []*meshconfig.Operation{{Ports: []uint32{65536}}}}), "to[0]: port 65536"},
 		"a star within a path":     {withRule(&meshconfig.AuthorizationRule{Action: deny, To: []*meshconfig.Operation{{Paths: []string{"/a*"}}}}), "stands alone"},
-		"a path that is none":      {withRule(&meshconfig.AuthorizationRule{Action: deny, To: []*meshconfig.Operation{{Paths: []string{"a"}}}}), "is not a path"},
+		"a path that is none":      {withRule(&meshconfig.AuthorizationRule{Action: deny, To: []*meshconfig.Operation{{Paths: []string{"a"}}}}), "not a path"},
 		"a path that is too long":  {withRule(&meshconfig.AuthorizationRule{Action: deny, To: []*meshconfig.Operation{{Paths: []string{"/" + strings.Repeat("a", 2000)}}}}), "at most"},
 	}
 	for name, c := range cases {

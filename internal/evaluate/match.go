@@ -3,6 +3,7 @@
 package evaluate
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -23,7 +24,7 @@ func NewMatcher(m *meshconfig.Match) (*Matcher, error) {
 	if m.GetPath() != nil {
 		var err error
 		if matcher.path, err = newPathMatcher(m.GetPath()); err != nil {
-			return nil, fmt.Errorf("path: %w", err)
+			return nil, fmt.Errorf("path %q: %w", m.GetPath().GetValue(), err)
 		}
 	}
 	for i, h := range m.GetHeaders() {
@@ -47,6 +48,18 @@ func (m *Matcher) Match(r *Request) bool {
 		}
 	}
 	return true
+}
+
+// CheckPath says why NewMatcher would refuse a description of paths.
+func CheckPath(p *meshconfig.PathMatch) error {
+	_, err := newPathMatcher(p)
+	return err
+}
+
+// CheckHeader says why NewMatcher would refuse a description of a header.
+func CheckHeader(h *meshconfig.HeaderMatch) error {
+	_, err := newHeaderMatcher(h)
+	return err
 }
 
 // pathMatcher compares normalised paths; the zero value takes all.
@@ -77,7 +90,7 @@ func newPathMatcher(p *meshconfig.PathMatch) (pathMatcher, error) {
 func normalizeValue(value string) (string, error) {
 	normal, ok := NormalizePath(value)
 	if !ok {
-		return "", fmt.Errorf("%q is not a path: start it with \"/\", and escape spaces, control characters, \"\\\", \"?\" and \"#\" as %%XX", value)
+		return "", errors.New(`not a path: start it with "/", and escape spaces, control characters, "\", "?" and "#" as %XX`)
 	}
 	return normal, nil
 }

@@ -84,8 +84,8 @@ func TestNewMatcherRefuses(t *testing.T) {
 		match *meshconfig.Match
 		want  string
 	}{
-		"a path without a slash":              {path(exact, "a"), "is not a path"},
-		"a prefix with a query":               {path(prefix, "/a?b"), "is not a path"},
+		"a path without a slash":              {path(exact, "a"), "not a path"},
+		"a prefix with a query":               {path(prefix, "/a?b"), "not a path"},
 		"a broken expression":                 {path(regex, "("), "not an RE2 regular expression"},
 		"an expression that leaves its group": {path(regex, "/a)|(/b"), "not an RE2 regular expression"},
 		"an expression with a look-ahead":     {path(regex, "(?=a)"), "not an RE2 regular expression"},

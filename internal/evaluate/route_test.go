@@ -144,7 +144,7 @@ func TestNewRouterRefuses(t *testing.T) {
 		"a weight over a million":   {func(p *meshconfig.ServicePort) { p.Backends[0].Weight = 1_000_001 }, "weight 1000001"},
 		"a rule without backends":   {func(p *meshconfig.ServicePort) { p.Rules[0].Backends = nil }, `rule "testers": 0 backends`},
 		"a broken match of a rule":  {func(p *meshconfig.ServicePort) { p.Rules[0].Matches[0].Headers[0].Value = "(" }, `rule "testers": matches[0].headers[0]: not an RE2`},
-		"a broken match of a route": {func(p *meshconfig.ServicePort) { p.Routes[0].Matches[1].Path.Value = "" }, `route "items": matches[1].path`},
+		"a broken match of a route": {func(p *meshconfig.ServicePort) { p.Routes[0].Matches[1].Path.Value = "" }, `route "items": matches[1].path "": not a path`},
 		"a timeout below 0":         {func(p *meshconfig.ServicePort) { p.Routes[1].RequestTimeout = -1 }, "below 0"},
 	}
 	for name, c := range cases {

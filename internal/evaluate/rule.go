@@ -3,6 +3,7 @@
 package evaluate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,22 +103,31 @@ func newOperation(o *meshconfig.Operation) (operation, error) {
 	for _, p := range o.GetPaths() {
 		path, err := newPathRule(p)
 		if err != nil {
-			return op, err
+			return op, fmt.Errorf("path %.80q: %w", p, err)
 		}
 		op.paths = append(op.paths, path)
 	}
 	return op, nil
 }
 
+// CheckRulePath says why a path cannot stand in an authorization rule: "*", an exact path, or one that ends in "/*".
+func CheckRulePath(path string) error {
+	if path == wildcard {
+		return nil
+	}
+	_, err := newPathRule(path)
+	return err
+}
+
 func newPathRule(path string) (pathRule, error) {
 	var r pathRule
 	value, star := strings.CutSuffix(path, "*")
 	if star && !strings.HasSuffix(value, "/") || strings.Contains(value, "*") {
-		return r, fmt.Errorf("path %q: \"*\" stands alone or after the last \"/\"", path)
+		return r, errors.New(`"*" stands alone or after the last "/"`)
 	}
 	normal, err := normalizeValue(value)
 	if err != nil {
-		return r, fmt.Errorf("path %w", err)
+		return r, err
 	}
 	r.value, r.below = normal, star
 	if r.below {
@@ -126,7 +136,7 @@ func newPathRule(path string) (pathRule, error) {
 	var lenient reading
 	lenient.read(r.value)
 	if lenient.cut {
-		return r, fmt.Errorf("path of %d bytes: at most %d", len(path), maxReading)
+		return r, fmt.Errorf("%d bytes: at most %d", len(path), maxReading)
 	}
 	r.lenient = string(lenient.bytes())
 	return r, nil

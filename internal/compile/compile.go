@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/internal/snapshot"
+)
+
+// Compile compiles a snapshot.
+func Compile(s *snapshot.Snapshot) *Result {
+	result, _ := CompileWith(s, nil)
+	return result
+}
+
+// CompileWith does the same, with what the compilation before left; nil is allowed. The memo that it returns is for the
+// next one. A memo serves one caller at a time, and any snapshot.
+func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
+	c := &compilation{
+		work: newWork(memo), snapshot: s,
+		report: &report{verdicts: map[Origin]*verdict{}},
+		result: &Result{
+			Sections: make(map[meshconfig.Name]proto.Message, len(s.Pods)+3*len(s.Services)+1),
+			Shaped:   map[Origin][]meshconfig.Name{},
+			Effects:  map[Origin]Effect{},
+			inbound:  make(map[*pod]*inbound, len(s.Pods)),
+		},
+	}
+	c.options = optionFacts(c.work, &s.Options)
+	c.sortInput()
+	c.readCluster()
+	c.result.indexes = c.indexServices()
+
+	splits, profiles, policies := c.judgeSplits(), c.judgeProfiles(), c.judgePolicies()
+	owned := c.ownSplits(splits)
+	c.profiles = c.ownProfiles(profiles)
+	c.compileMesh()
+	c.compileRoutes(owned)
+	c.compileInbound(c.scopePolicies(policies))
+	c.compileEndpoints(owned)
+
+	c.result.profiles = c.profiles
+	c.result.Findings, c.result.LastGood = c.report.findings()
+	for _, names := range c.result.Shaped {
+		slices.Sort(names)
+	}
+	c.result.index()
+	return c.result, c.new
+}
+
+// compilation is one run.
+type compilation struct {
+	*work
+	snapshot *snapshot.Snapshot
+	options  *options
+	report   *report
+	result   *Result
+
+	// The objects of the snapshot, sorted, each name once.
+	clusterServices []*corev1.Service
+	slices          []*discoveryv1.EndpointSlice
+	clusterPods     []*corev1.Pod
+	splits          []*v1alpha1.TrafficSplit
+	serviceProfiles []*v1alpha1.ServiceProfile
+	meshPolicies    []*v1alpha1.MeshPolicy
+
+	// What was read of them.
+	services     []*service
+	serviceByKey map[string]*service // nil: an alias
+	pods         []*pod
+	podByKey     map[string]*pod
+	podByIP      map[netip.Addr]*pod // when first needed
+	profiles     map[string]*profile // by the key of the service that they own
+}
+
+// sortInput sorts copies of the lists, so that the order of the input does not matter.
+func (c *compilation) sortInput() {
+	s := c.snapshot
+	c.clusterServices = sorted(s.Services)
+	c.slices = sorted(s.EndpointSlices)
+	c.clusterPods = sorted(s.Pods)
+	c.splits = sorted(s.TrafficSplits)
+	c.serviceProfiles = sorted(s.ServiceProfiles)
+	c.meshPolicies = sorted(s.MeshPolicies)
+}
+
+// sorted returns the list sorted, and each namespace and name once.
+func sorted[T metav1.Object](list []T) []T {
+	if !slices.IsSortedFunc(list, snapshot.Compare[T]) {
+		list = slices.Clone(list)
+		slices.SortFunc(list, snapshot.Compare[T])
+	}
+	same := func(a, b T) bool { return a.GetNamespace() == b.GetNamespace() && a.GetName() == b.GetName() }
+	for i := 1; i < len(list); i++ {
+		if same(list[i-1], list[i]) {
+			return slices.CompactFunc(slices.Clone(list), same)
+		}
+	}
+	return list
+}
+
+// readCluster reads what matters of the cluster's objects.
+func (c *compilation) readCluster() {
+	c.services = make([]*service, 0, len(c.clusterServices))
+	c.serviceByKey = make(map[string]*service, len(c.clusterServices))
+	for _, s := range c.clusterServices {
+		facts := serviceFacts(c.work, s)
+		c.serviceByKey[serviceKey(s.Namespace, s.Name)] = facts
+		if facts != nil {
+			c.services = append(c.services, facts)
+		}
+	}
+	c.pods = make([]*pod, 0, len(c.clusterPods))
+	c.podByKey = make(map[string]*pod, len(c.clusterPods))
+	for _, p := range c.clusterPods {
+		facts := podFacts(c.work, c.options, p)
+		c.pods = append(c.pods, facts)
+		c.podByKey[facts.key] = facts
+	}
+	c.result.pods, c.result.services = c.pods, c.services
+}
+
+// shaped notes that an object had a part in a section.
+func (c *compilation) shaped(origin Origin, names ...meshconfig.Name) {
+	c.result.Shaped[origin] = append(c.result.Shaped[origin], names...)
+}
+
+// same returns before if it is equal to now, so that what did not change stays the same pointer.
+func same[M interface {
+	comparable
+	proto.Message
+}](before, now M) M {
+	var none M
+	if before != none && proto.Equal(before, now) {
+		return before
+	}
+	return now
+}

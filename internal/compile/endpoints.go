@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+)
+
+// compileEndpoints makes the endpoints sections of each service, and of each backend that a split in force names: one
+// that does not exist has a section without endpoints, so that nobody waits for it.
+func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
+	bySlice := map[string][]*slice{}
+	for _, s := range c.slices {
+		if facts := sliceFacts(c.work, s); facts != nil {
+			bySlice[facts.service] = append(bySlice[facts.service], facts)
+		}
+	}
+	for _, s := range c.services {
+		c.addEndpoints(s.key, s, bySlice[s.key])
+	}
+	for _, of := range owned {
+		splits := slices.Collect(maps.Values(of.byPort))
+		if of.all != nil {
+			splits = append(splits, of.all)
+		}
+		for _, s := range splits {
+			for _, b := range s.spec.Backends {
+				if key := s.service(b.Service.Name); c.serviceByKey[key] == nil {
+					c.addEndpoints(key, nil, nil)
+				}
+			}
+		}
+	}
+}
+
+// addEndpoints makes the sections of one service; nil stands for one that does not exist.
+func (c *compilation) addEndpoints(key string, s *service, of []*slice) {
+	if _, done := c.result.Sections[meshconfig.EndpointsName(key, 0)]; done {
+		return
+	}
+	for _, shard := range c.endpointsOf(key, s, of) {
+		c.result.Sections[meshconfig.EndpointsName(key, shard.GetShard())] = shard
+	}
+}
+
+func (c *compilation) endpointsOf(key string, s *service, of []*slice) []*meshconfig.Endpoints {
+	of = ofFamily(s, of)
+	in := c.inputs(s)
+	for _, slice := range of {
+		in = append(in, slice)
+		for i := range slice.endpoints {
+			p := c.podOf(&slice.endpoints[i])
+			in = append(in, p, c.plaintextOf(p))
+		}
+	}
+	return remember(c.work, UnitEndpoints, key, in, func(before []*meshconfig.Endpoints) []*meshconfig.Endpoints {
+		endpoints, listed := c.gather(s, of)
+		shards := newShards(key, endpoints, listed)
+		for i := range shards {
+			if i < len(before) {
+				shards[i] = same(before[i], shards[i])
+			}
+		}
+		return shards
+	})
+}
+
+// ofFamily leaves the slices of the service's first address family, if there are any, so that a pod with two addresses
+// counts once.
+func ofFamily(s *service, of []*slice) []*slice {
+	if s == nil || s.families < 2 {
+		return of
+	}
+	isFirst := func(x *slice) bool { return x.ipv6 == s.ipv6 }
+	if !slices.ContainsFunc(of, func(x *slice) bool { return isFirst(x) && len(x.endpoints) > 0 }) {
+		return of
+	}
+	return slices.DeleteFunc(slices.Clone(of), func(x *slice) bool { return !isFirst(x) })
+}
+
+// podOf returns the pod of an endpoint: the one that the slice names, or the one that has the address. nil is none.
+func (c *compilation) podOf(e *sliceEndpoint) *pod {
+	if e.pod != "" {
+		return c.podByKey[e.pod]
+	}
+	return c.podAt(e.address)
+}
+
+// podAt returns the live pod that has an address, or nil.
+func (c *compilation) podAt(ip netip.Addr) *pod {
+	if c.podByIP == nil {
+		c.podByIP = podsByAddress(c.pods)
+	}
+	return c.podByIP[ip]
+}
+
+// podsByAddress maps the addresses of live pods; the newest pod has an address that several report.
+func podsByAddress(pods []*pod) map[netip.Addr]*pod {
+	out := make(map[netip.Addr]*pod, len(pods))
+	for _, p := range pods {
+		if !p.live {
+			continue
+		}
+		for _, ip := range p.addresses {
+			if other := out[ip]; other == nil || newer(p, other) {
+				out[ip] = p
+			}
+		}
+	}
+	return out
+}
+
+func newer(a, b *pod) bool {
+	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.key, b.key), cmp.Compare(a.uid, b.uid)) > 0
+}
+
+func (c *compilation) plaintextOf(p *pod) *plaintext {
+	if in := c.result.inbound[p]; in != nil {
+		return in.plaintext
+	}
+	return nil
+}
+
+// gather makes the endpoints of a service, by address, and counts those that are listed, ready or not: the number of
+// shards follows the latter, so that it does not move with readiness.
+func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]*meshconfig.Endpoint, listed int) {
+	endpoints = map[netip.Addr]*meshconfig.Endpoint{}
+	addresses := map[netip.Addr]bool{}
+	for _, x := range of {
+		for i := range x.endpoints {
+			e := &x.endpoints[i]
+			addresses[e.address] = true
+			p := c.podOf(e)
+			if !usable(s, e, p) {
+				continue
+			}
+			made := endpoints[e.address]
+			if made == nil {
+				made = newEndpoint(e.address, p)
+				made.Terminating = true
+				endpoints[e.address] = made
+			}
+			// An address may be in two slices, while it moves from one to the other.
+			made.Terminating = made.GetTerminating() && e.terminating
+			made.Zone = cmp.Or(made.GetZone(), e.zone)
+			c.addPorts(made, s, x, p)
+		}
+	}
+	return endpoints, len(addresses)
+}
+
+// usable says whether an endpoint may get requests. An endpoint whose pod is not known, or is another one by now, is
+// left out: it is not known whether it is meshed, and it must not be dialled in plaintext by mistake.
+func usable(s *service, e *sliceEndpoint, p *pod) bool {
+	if !e.ready && !(e.serving && e.terminating) && !s.publishNotReady {
+		return false
+	}
+	if e.pod != "" && (p == nil || e.podUID != "" && e.podUID != p.uid) {
+		return false
+	}
+	return p == nil || p.live
+}
+
+func newEndpoint(ip netip.Addr, p *pod) *meshconfig.Endpoint {
+	e := &meshconfig.Endpoint{Address: ip.String()}
+	if p != nil {
+		e.Identity, e.Pod, e.Workload = p.identity, p.key, p.workload
+	}
+	return e
+}
+
+// addPorts adds the ports of a slice to an endpoint.
+func (c *compilation) addPorts(e *meshconfig.Endpoint, s *service, x *slice, p *pod) {
+	for _, port := range x.ports {
+		for i := range s.ports {
+			number := s.ports[i].number
+			if s.ports[i].name != port.name || slices.ContainsFunc(e.GetPorts(), func(have *meshconfig.EndpointPort) bool { return have.GetServicePort() == number }) {
+				continue
+			}
+			d := c.plaintextOf(p).at(port.number)
+			e.Ports = append(e.Ports, &meshconfig.EndpointPort{
+				ServicePort: number, Port: port.number, Plaintext: d.plaintext, PlaintextUntil: d.until,
+			})
+		}
+	}
+	slices.SortFunc(e.GetPorts(), func(a, b *meshconfig.EndpointPort) int { return cmp.Compare(a.GetServicePort(), b.GetServicePort()) })
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+)
+
+// merge puts the policies that apply to a workload together, for each port of its pods.
+//
+// The sections mtls and authorization are decided on apart, each as a whole by the narrowest policy that sets it:
+// Workload before Service before Namespace before Mesh, within a kind one with a port before one without, then the
+// older. Deny rules of all others that apply add up. Without a policy mTLS is Strict and the default action Allow.
+type merge struct {
+	*membership
+	profiles map[string]*profile
+	policies []*activePolicy // narrowest first
+	options  *options
+	found    map[policyProblem]bool
+}
+
+func newMerge(m *membership, profiles map[string]*profile, policies []*activePolicy, o *options) *merge {
+	return &merge{m, profiles, policies, o, map[policyProblem]bool{}}
+}
+
+func (m *merge) inbound() *inbound {
+	made := &inbound{section: &meshconfig.Inbound{DefaultPolicy: m.policyAt(0)}}
+	for _, port := range m.ports() {
+		made.section.Ports = append(made.section.Ports, m.policyAt(port))
+	}
+	made.plaintext = plaintextOf(made.section)
+	for _, p := range m.policies {
+		made.origins = append(made.origins, p.origin)
+	}
+	for found := range m.found {
+		made.problems = append(made.problems, found)
+	}
+	slices.SortFunc(made.problems, func(a, b policyProblem) int {
+		return cmp.Or(compareOrigins(a.origin, b.origin), cmp.Compare(a.message, b.message))
+	})
+	return made
+}
+
+// ports are the containers' ports that Services send to or policies name, ascending.
+func (m *merge) ports() []uint32 {
+	var ports []uint32
+	for _, s := range m.services {
+		for i := range s.ports {
+			ports = append(ports, s.ports[i].targetOf(m.named))
+		}
+	}
+	for _, p := range m.policies {
+		ports = append(ports, m.mapped(p, portNumber(p.spec.TargetRef.Port))...)
+		if p.mtls {
+			for _, port := range p.spec.MTLS.Ports {
+				ports = append(ports, m.mapped(p, uint32(port.Port))...)
+			}
+		}
+		if p.authorization {
+			for _, rule := range p.spec.Authorization.Rules {
+				for _, to := range rule.To {
+					for _, port := range to.Ports {
+						ports = append(ports, m.mapped(p, uint32(port))...)
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
+	return slices.DeleteFunc(ports, func(port uint32) bool { return port == 0 })
+}
+
+// mapped returns the container's port that a policy means by a port, if there is one: that behind the port of its
+// Service, or the port itself.
+func (m *merge) mapped(p *activePolicy, port uint32) []uint32 {
+	if p.kind() != v1alpha1.TargetService {
+		return []uint32{port}
+	}
+	for _, s := range m.services {
+		if s.key != p.service(p.spec.TargetRef.Name) || s.port(port) == nil {
+			continue
+		}
+		if target := s.port(port).targetOf(m.named); target != 0 {
+			return []uint32{target}
+		}
+	}
+	return nil
+}
+
+// reaches says whether a policy applies to a container's port; 0 is any port that is not listed.
+func (m *merge) reaches(p *activePolicy, port uint32) bool {
+	target := portNumber(p.spec.TargetRef.Port)
+	switch {
+	case target != 0:
+		return slices.Contains(m.mapped(p, target), port)
+	case p.kind() != v1alpha1.TargetService:
+		return true
+	}
+	for _, s := range m.services {
+		if s.key == p.service(p.spec.TargetRef.Name) {
+			return port != 0 && slices.ContainsFunc(s.ports, func(sp servicePort) bool { return sp.targetOf(m.named) == port })
+		}
+	}
+	return false
+}
+
+func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
+	out := &meshconfig.PortPolicy{
+		Port: port, Mtls: meshconfig.MTLSMode_MTLS_MODE_STRICT, DefaultAction: meshconfig.Action_ACTION_ALLOW,
+	}
+	m.describe(out)
+	if p := m.decider(port, "mtls", func(p *activePolicy) bool { return p.mtls }); p != nil {
+		out.Mtls, out.PermissiveUntil = m.mode(p, port)
+	}
+	decider := m.decider(port, "authorization", func(p *activePolicy) bool { return p.authorization })
+	if decider != nil && decider.spec.Authorization.DefaultAction == v1alpha1.ActionDeny {
+		out.DefaultAction = meshconfig.Action_ACTION_DENY
+	}
+	for _, p := range m.policies {
+		if !p.authorization || !m.reaches(p, port) {
+			continue
+		}
+		for i := range p.spec.Authorization.Rules {
+			rule := &p.spec.Authorization.Rules[i]
+			if p != decider && rule.Action != v1alpha1.ActionDeny {
+				continue
+			}
+			if compiled := m.rule(p, rule, out); compiled != nil {
+				out.Rules = append(out.Rules, compiled)
+			}
+		}
+	}
+	slices.SortFunc(out.Rules, func(a, b *meshconfig.AuthorizationRule) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return out
+}
+
+// describe says what a port is: the first Service that sends to it, and the first protocol that one declares.
+func (m *merge) describe(out *meshconfig.PortPolicy) {
+	if out.GetPort() != 0 {
+		out.Service, out.Protocol = m.portOf(out.GetPort(), m.profiles)
+	}
+}
+
+func (m *membership) portOf(port uint32, profiles map[string]*profile) (svc string, protocol meshconfig.Protocol) {
+	for _, s := range m.services {
+		for i := range s.ports {
+			if s.ports[i].targetOf(m.named) != port {
+				continue
+			}
+			if svc == "" {
+				svc = s.key
+			}
+			if protocol == meshconfig.Protocol_PROTOCOL_UNSPECIFIED {
+				protocol = protocolOf(&s.ports[i], profiles[s.key])
+			}
+		}
+	}
+	return svc, protocol
+}
+
+// decider returns the policy that decides on a section at a port, or nil. It reports others of the same rank.
+func (m *merge) decider(port uint32, section string, sets func(*activePolicy) bool) *activePolicy {
+	var decider *activePolicy
+	for _, p := range m.policies {
+		switch {
+		case !sets(p) || !m.reaches(p, port):
+		case decider == nil:
+			decider = p
+		case p.rank() == decider.rank():
+			m.found[policyProblem{origin: p.origin, conflict: true, problem: problem{v1alpha1.ReasonConflicted, fmt.Sprintf(
+				"spec.%s: the older %s (%s) decides on workloads that both apply to: have the targets not overlap", section, decider.origin, decider.spec.TargetRef)}}] = true
+		}
+	}
+	return decider
+}
+
+// mode returns what a policy says of mTLS at a port, and when that ends (0: never).
+func (m *merge) mode(p *activePolicy, port uint32) (mode meshconfig.MTLSMode, until int64) {
+	for _, exception := range p.spec.MTLS.Ports {
+		// Two ports of a Service may lead to the same one of the container: the stricter mode counts.
+		if slices.Contains(m.mapped(p, uint32(exception.Port)), port) && (mode == 0 || modes[exception.Mode] < mode) {
+			mode = modes[exception.Mode]
+		}
+	}
+	if mode != 0 && port != 0 {
+		return mode, 0
+	}
+	mode = modes[p.spec.MTLS.Mode]
+	if p.spec.MTLS.Until != nil {
+		until = p.spec.MTLS.Until.UnixMilli()
+		if until <= 0 { // past by any clock; and 0 would be no end
+			return meshconfig.MTLSMode_MTLS_MODE_STRICT, 0
+		}
+	}
+	return mode, until
+}

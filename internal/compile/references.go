@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+)
+
+// find returns a Service that an object names, or why there is none that can have endpoints.
+func (c *compilation) find(namespace, name string) (*service, string) {
+	s, exists := c.serviceByKey[serviceKey(namespace, name)]
+	switch {
+	case s != nil:
+		return s, ""
+	case exists:
+		return nil, fmt.Sprintf("Service %q in namespace %q is of type ExternalName, which has no endpoints: name a Service with pods", name, namespace)
+	default:
+		return nil, fmt.Sprintf("there is no Service %q in namespace %q: create it, or correct the name", name, namespace)
+	}
+}
+
+// protocolOf returns what a port speaks: what its profile says, else its Service.
+func protocolOf(p *servicePort, of *profile) meshconfig.Protocol {
+	if of != nil {
+		for _, declared := range of.spec.Ports {
+			if uint32(declared.Port) == p.number {
+				return protocols[declared.Protocol]
+			}
+		}
+	}
+	return p.declared
+}
+
+func portList(s *service) string {
+	if len(s.ports) == 0 {
+		return "it has no TCP port"
+	}
+	numbers := make([]string, len(s.ports))
+	for i, p := range s.ports {
+		numbers[i] = fmt.Sprint(p.number)
+	}
+	return "it has " + strings.Join(numbers, ", ")
+}
+
+// resolveSplit reports what a split names and is not there.
+func (c *compilation) resolveSplit(s *split) {
+	root, problem := c.find(s.origin.Namespace, s.spec.Service.Name)
+	if root == nil {
+		c.report.unresolved(s.origin, v1alpha1.ReasonServiceNotFound, "spec.service.name: %s", problem)
+	} else if port := rootPort(s); port != 0 && root.port(port) == nil {
+		c.report.unresolved(s.origin, v1alpha1.ReasonPortNotFound, "spec.service.port: Service %q has no TCP port %d (%s)", root.name, port, portList(root))
+		root = nil
+	}
+	for i, b := range s.spec.Backends {
+		path := fmt.Sprintf("spec.backends[%d].service", i)
+		backend, problem := c.find(s.origin.Namespace, b.Service.Name)
+		if backend == nil {
+			c.report.unresolved(s.origin, v1alpha1.ReasonBackendNotFound, "%s.name: %s; until then the share of backend %q is refused", path, problem, b.Name)
+			continue
+		}
+		for _, port := range backendPorts(s, root, b.Service) {
+			if backend.port(port) == nil {
+				c.report.unresolved(s.origin, v1alpha1.ReasonPortNotFound, "%s.port: Service %q has no TCP port %d (%s): set the port of backend %q; until then its share is refused",
+					path, backend.name, port, portList(backend), b.Name)
+			}
+		}
+	}
+}
+
+// backendPorts are the ports of a backend that are sent to.
+func backendPorts(s *split, root *service, b *v1alpha1.ServicePortReference) []uint32 {
+	if port := backendPort(s, b); port != 0 {
+		return []uint32{port}
+	}
+	var ports []uint32
+	if root != nil {
+		for _, p := range root.ports {
+			ports = append(ports, p.number)
+		}
+	}
+	return ports
+}
+
+// resolveProfile reports what a profile names and is not there; owner is the profile that is in force for its service.
+func (c *compilation) resolveProfile(p, owner *profile) {
+	s, problem := c.find(p.origin.Namespace, p.spec.Service.Name)
+	if s == nil {
+		c.report.unresolved(p.origin, v1alpha1.ReasonServiceNotFound, "spec.service.name: %s", problem)
+		return
+	}
+	for i, declared := range p.spec.Ports {
+		if s.port(uint32(declared.Port)) == nil {
+			c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "spec.ports[%d].port: Service %q has no TCP port %d (%s)", i, s.name, declared.Port, portList(s))
+		}
+	}
+	if len(p.spec.Routes) > 0 && len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
+		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.routes: no port of Service %q carries requests (%s): declare one as HTTP1, HTTP2 or GRPC, or remove the routes",
+			s.name, protocolList(s, owner))
+	}
+}
+
+// resolveRules reports rules of a split at ports that carry no requests: at the port that it names, or at all of them.
+func (c *compilation) resolveRules(s *split, root *service) {
+	if len(s.spec.Rules) == 0 {
+		return
+	}
+	of := c.profiles[root.key]
+	ports := root.ports
+	if port := root.port(rootPort(s)); port != nil {
+		ports = []servicePort{*port}
+	}
+	if len(ports) > 0 && !slices.ContainsFunc(ports, func(p servicePort) bool { return hasRequests(protocolOf(&p, of)) }) {
+		c.report.unresolved(s.origin, v1alpha1.ReasonProtocolMismatch, "spec.rules: no port of Service %q that this divides carries requests (%s), so the rules are not in force there: declare the port as HTTP1, HTTP2 or GRPC in a ServiceProfile, or remove the rules",
+			root.name, protocolList(root, of))
+	}
+}
+
+func protocolList(s *service, of *profile) string {
+	ports := make([]string, len(s.ports))
+	for i := range s.ports {
+		ports[i] = fmt.Sprintf("%d is %s", s.ports[i].number, protocolLabel(protocolOf(&s.ports[i], of)))
+	}
+	return strings.Join(ports, ", ")
+}
