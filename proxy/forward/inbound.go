@@ -2,22 +2,219 @@
 
 package forward
 
-import "context"
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/table"
+)
 
 // Inbound carries what calls the workload. It is a Server.
-type Inbound struct{}
+type Inbound struct {
+	side
+	live   live
+	apps   apps
+	none   observe.Series // before there is a policy
+	stop   context.CancelFunc
+	helper sync.WaitGroup
+}
 
-// NewInbound makes an Inbound.
-func NewInbound(Options) *Inbound { return &Inbound{} }
-
-// Serve implements Server.
-func (*Inbound) Serve(context.Context, *Conn) {}
-
-// Drain implements Server.
-func (*Inbound) Drain() {}
-
-// Active implements Server.
-func (*Inbound) Active() int { return 0 }
+// NewInbound makes an Inbound. Shutdown ends it.
+func NewInbound(options Options) *Inbound {
+	in := &Inbound{side: newSide(options, observe.Inbound)}
+	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
+	in.apps.registry = in.Upstreams
+	in.engine = newEngine(http.HandlerFunc(in.handle), in.Limits, in.Log)
+	ctx, cancel := context.WithCancel(context.Background())
+	in.stop = cancel
+	in.helper.Go(func() { in.live.watch(ctx, in.Tables, in.Clock) })
+	return in
+}
 
 // Shutdown implements Server.
-func (*Inbound) Shutdown(context.Context) error { return nil }
+func (in *Inbound) Shutdown(ctx context.Context) error {
+	err := in.side.Shutdown(ctx)
+	in.stop()
+	in.helper.Wait()
+	in.apps.close()
+	return err
+}
+
+// Serve implements Server.
+func (in *Inbound) Serve(ctx context.Context, c *Conn) {
+	defer c.Close() //nolint:errcheck // it is over
+	policy := in.Tables.Inbound(c.Destination.Port())
+	if policy == nil {
+		in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})
+		return
+	}
+	k := &call{in: in, conn: c, content: c.Peeker, policy: policy, port: c.Destination.Port()}
+	strict := policy.Authorizer.Mode(in.Clock()) == meshconfig.MTLSMode_MTLS_MODE_STRICT
+	wait := in.Limits.FirstByte
+	if !strict && serverMaySpeak(policy.Protocol) {
+		wait = in.Limits.Grace
+	}
+	protocol, err := detect(ctx, c, wait)
+	switch {
+	case err != nil:
+		k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+	case protocol == MeshTLS:
+		k.secure(ctx)
+	case protocol == Unknown && wait == in.Limits.FirstByte && c.Buffered() == 0:
+		k.report(refusal.Newf(refusal.NoFirstByte, "in %v", wait))
+	case protocol == Opaque && c.Buffered() == 0:
+		// It came and went, as the kubelet's TCP probes do.
+	default:
+		k.carry(ctx, protocol)
+	}
+}
+
+// serverMaySpeak says whether the server of a port may be the one that speaks first.
+func serverMaySpeak(p meshconfig.Protocol) bool {
+	switch p {
+	case meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
+		return false
+	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS,
+		meshconfig.Protocol_PROTOCOL_OPAQUE:
+	}
+	return true
+}
+
+// call is one inbound connection.
+type call struct {
+	in      *Inbound
+	conn    *Conn
+	content Peeker // the connection, or what is inside its mesh TLS
+	policy  *table.PortPolicy
+	port    uint16
+
+	peer    *identity.ID // nil: plaintext
+	expires time.Time    // of the peer's leaf
+}
+
+// caller is who calls, as authorization wants it.
+func (k *call) caller() identity.ID {
+	if k.peer == nil {
+		return identity.ID{}
+	}
+	return *k.peer
+}
+
+// report says that the connection was refused, before anything of it was understood.
+func (k *call) report(why *refusal.Error) {
+	k.in.report(k.conn, why, k.policy.Series, k.policy.Labels)
+}
+
+// carry carries plaintext, from a caller without identity or inside mesh TLS.
+func (k *call) carry(ctx context.Context, protocol Protocol) {
+	if protocol == HTTP1 || protocol == HTTP2 {
+		k.http(ctx, protocol)
+		return
+	}
+	k.tcp(ctx, protocol)
+}
+
+// http speaks HTTP with the caller.
+func (k *call) http(ctx context.Context, protocol Protocol) {
+	app := k.in.apps.acquire(k.conn.Destination)
+	defer k.in.apps.release(app)
+	k.in.engine.serve(ctx, &served{
+		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint,
+		peer: k.peer, expires: k.expires, series: k.policy.Series, labels: k.policy.Labels,
+	})
+}
+
+// tcp relays what is not HTTP, or not known yet to be. What an application speaks in TLS of its own is such, too.
+func (k *call) tcp(ctx context.Context, protocol Protocol) {
+	in := k.in
+	event := &observe.Event{
+		Labels: k.policy.Labels, Protocol: "tcp", GRPCStatus: -1, Start: in.Clock(), MTLS: k.peer != nil, Peer: k.peer,
+		Source: k.conn.Source, Destination: k.conn.Destination,
+	}
+	if protocol == TLS {
+		event.Protocol = "tls"
+	}
+	finish := func(why *refusal.Error, err error) {
+		event.Duration, event.Err = in.Clock().Sub(event.Start), err
+		if why != nil {
+			event.Reason, event.Rule, event.Err = why.Reason, why.Rule, why
+		}
+		k.policy.Series.Observe(event)
+	}
+	asked := question{k.caller(), evaluate.Op{Port: k.port}}
+	rule, why := asked.judge(k.policy, in.Clock())
+	event.Rule = rule
+	if why != nil {
+		// What the caller may not do as a connection it may still do as a request.
+		if spoken, err := k.wait(ctx, protocol); err == nil && (spoken == HTTP1 || spoken == HTTP2) {
+			k.http(ctx, spoken)
+			return
+		}
+		finish(why, nil)
+		return
+	}
+	app := in.apps.acquire(k.conn.Destination)
+	defer in.apps.release(app)
+	event.Endpoint, event.Attempts = app.endpoint.Address, 1
+	stream, err := app.endpoint.Dial(ctx, "")
+	if err != nil {
+		finish(asRefusal(err), nil)
+		return
+	}
+	defer stream.Close() //nolint:errcheck // it is over
+	callee, _ := stream.Conn.(end)
+	if protocol == Unknown {
+		spoken, primed, err := speaksFirst(ctx, k.content, callee)
+		switch {
+		case err != nil:
+			finish(&refusal.Error{Reason: refusal.CallerGone, Cause: err}, nil)
+			return
+		case spoken == MeshTLS && k.peer == nil:
+			stream.Close() //nolint:errcheck // another one carries what is inside
+			k.secure(ctx)
+			return
+		case spoken == HTTP1 || spoken == HTTP2:
+			stream.Close() //nolint:errcheck // likewise
+			k.http(ctx, spoken)
+			return
+		}
+		callee = primed
+	}
+	k.relay(ctx, asked, callee, event, finish)
+}
+
+// wait waits for the caller to speak, if it has not.
+func (k *call) wait(ctx context.Context, protocol Protocol) (Protocol, error) {
+	if protocol != Unknown {
+		return protocol, nil
+	}
+	return detect(ctx, k.content, k.in.Limits.FirstByte)
+}
+
+// relay relays until the sides have ended, or the policy denies it.
+func (k *call) relay(
+	ctx context.Context, asked question, callee end, event *observe.Event, finish func(*refusal.Error, error),
+) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer k.in.live.add(asked, cancel)()
+	defer k.in.running.add(k.conn)()
+	var why *refusal.Error
+	if _, denied := asked.judge(k.in.Tables.Inbound(k.port), k.in.Clock()); denied != nil {
+		finish(denied, nil) // the policy has changed meanwhile
+		return
+	}
+	in, out, err := relay(ctx, k.content, callee, k.in.Limits.HalfClosed)
+	event.BytesIn, event.BytesOut = in, out
+	if cause := context.Cause(ctx); cause != nil {
+		why = asRefusal(cause)
+	}
+	finish(why, err)
+}

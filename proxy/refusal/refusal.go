@@ -27,6 +27,7 @@ const (
 	PolicyChanged      Reason = "policy_changed"
 	NotReady           Reason = "not_ready"
 	CallerGone         Reason = "caller_gone"
+	NotRedirected      Reason = "not_redirected"
 )
 
 // Header is the name of the header that carries the reason to an HTTP caller.
@@ -71,12 +72,14 @@ var meanings = map[Reason]Meaning{
 		"check that caller and server have the same trust domain and roots and that their clocks agree"},
 	NoFirstByte: {0, 0, "the caller opened a connection and sent nothing",
 		"declare the port's protocol as TCP in a ServiceProfile if its server speaks first"},
-	PolicyChanged: {0, 0, "a changed MeshPolicy denies what was open already",
+	PolicyChanged: {403, 7, "a changed MeshPolicy denies what was open already",
 		"allow the caller in the rule that is named"},
 	NotReady: {503, 14, "the proxy has no policy or certificate yet",
 		"wait a moment; if it lasts, look at the proxy's log and its /ready"},
 	CallerGone: {499, 1, "the caller went away before the answer was complete",
 		"nothing, unless it happens often: then look at the caller's timeouts"},
+	NotRedirected: {0, 0, "the connection came to a port of the proxy itself, or was not for this pod",
+		"call the application's port"},
 }
 
 // Meaning returns what the reason means; of one that the table lacks, that of UpstreamFailed.
@@ -91,7 +94,7 @@ func (r Reason) Meaning() Meaning {
 func All() []Reason {
 	return []Reason{
 		BadRequest, UnknownDestination, NoEndpoints, ConnectFailed, PeerIdentity, Overloaded, UpstreamFailed, Timeout,
-		Denied, PlaintextRefused, TLSFailed, NoFirstByte, PolicyChanged, NotReady, CallerGone,
+		Denied, PlaintextRefused, TLSFailed, NoFirstByte, PolicyChanged, NotReady, CallerGone, NotRedirected,
 	}
 }
 
@@ -102,6 +105,8 @@ type Error struct {
 	Rule string
 	// Detail says what this one was about, such as the address; it goes to the caller and to the log, not to metrics.
 	Detail string
+	// Undelivered says that the application cannot have seen the request, so that it may be sent again whatever it is.
+	Undelivered bool
 	// Cause is what failed underneath; it goes to the log alone.
 	Cause error
 }

@@ -85,23 +85,30 @@ func (e *Endpoint) RoundTrip(version Version, request *http.Request) (*http.Resp
 		if ctx := request.Context(); ctx.Err() != nil {
 			return nil, &Failure{refusal.CallerGone, failure.Undelivered, context.Cause(ctx)}
 		}
-		if !again || !reused || stale == maxStale || !rewind(request) {
+		if !again || !reused || stale == maxStale {
+			return nil, failure
+		}
+		if request = rewind(request); request == nil {
 			return nil, failure
 		}
 	}
 }
 
-// rewind makes the request's body ready to be sent again.
-func rewind(request *http.Request) bool {
+// rewind returns the request with its body from the start, or nil if that cannot be had.
+func rewind(request *http.Request) *http.Request {
+	again := request.WithContext(request.Context())
 	if request.Body == nil || request.Body == http.NoBody {
-		return true
+		return again
 	}
 	if request.GetBody == nil {
-		return false
+		return nil
 	}
 	body, err := request.GetBody()
-	request.Body = body
-	return err == nil
+	if err != nil {
+		return nil
+	}
+	again.Body = body
+	return again
 }
 
 // Texts of errors of net/http that have no name. A test of this package provokes each.

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+
+	"github.com/heddle-mesh/heddle/proxy/balance"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// send sends the request to an endpoint, to a second one if the first did not get it, and relays the answer.
+func (x *exchange) send(ctx context.Context) {
+	pick, why := x.pick(nil)
+	if why != nil {
+		x.refuse(why)
+		return
+	}
+	defer func() { pick.Done() }()
+	response, err := x.try(ctx, pick)
+	if x.retry && x.mayRetry(ctx, pick.Endpoint, response, err) {
+		if second, why := x.pick(pick.Endpoint); why == nil {
+			if second.Endpoint == pick.Endpoint && !sameMayHelp(err) {
+				second.Done()
+			} else {
+				discard(response)
+				pick.Done()
+				pick = second
+				response, err = x.try(ctx, pick)
+			}
+		}
+	}
+	x.body.release()
+	if err != nil {
+		x.refuse(x.why(ctx, err))
+		return
+	}
+	x.relay(ctx, pick.Endpoint, response)
+}
+
+func discard(r *http.Response) {
+	if r != nil {
+		r.Body.Close() //nolint:errcheck // nobody wants it
+	}
+}
+
+// try sends the request to one endpoint.
+func (x *exchange) try(ctx context.Context, pick balance.Pick) (*http.Response, error) {
+	x.event.Attempts++
+	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
+	var mu sync.Mutex
+	over := false
+	defer func() {
+		mu.Lock()
+		over = true
+		mu.Unlock()
+	}()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over && x.r.ProtoAtLeast(1, 1) {
+				x.inform(code, http.Header(header), pick.Endpoint)
+			}
+			return nil
+		},
+	})
+	return pick.Endpoint.RoundTrip(x.version, x.request(ctx))
+}
+
+// inform relays an interim answer.
+func (x *exchange) inform(code int, from http.Header, e *upstream.Endpoint) {
+	h := x.w.Header()
+	kept := h.Clone()
+	dropHopByHop(from)
+	x.dropForeign(from, e)
+	addAll(h, from)
+	x.w.WriteHeader(code)
+	clear(h)
+	addAll(h, kept)
+}
+
+// dropForeign removes our own fields from an answer unless a proxy of the mesh wrote them.
+func (x *exchange) dropForeign(h http.Header, e *upstream.Endpoint) {
+	if e.MTLS() {
+		delete(h, undelivered)
+		return
+	}
+	dropOwn(h, false)
+}
+
+// mayRetry says whether a request that went wrong may be sent once more: because the application cannot have seen it, or
+// because seeing it twice does no harm (RFC 9110, section 9.2.2) and not too many are sent twice.
+func (x *exchange) mayRetry(ctx context.Context, e *upstream.Endpoint, response *http.Response, err error) bool {
+	if ctx.Err() != nil || x.body.cause() != nil || !x.body.replayable() {
+		return false
+	}
+	if err == nil {
+		return e.MTLS() && response.Header.Get(undelivered) != ""
+	}
+	var failure *upstream.Failure
+	if !errors.As(err, &failure) {
+		return false
+	}
+	return failure.Undelivered || failure.Reason == refusal.UpstreamFailed && isIdempotent(x.r.Method) && x.side.budget.take()
+}
+
+// sameMayHelp says whether it makes sense to try the same endpoint when there is no other.
+func sameMayHelp(err error) bool {
+	var failure *upstream.Failure
+	return errors.As(err, &failure) && failure.Reason == refusal.UpstreamFailed
+}
+
+func isIdempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// budget keeps repeated requests that may have been delivered to a fifth of all, beyond a few.
+type budget struct{ tenths atomic.Int64 }
+
+// Of a repetition's cost in tenths, what every request adds; and the bounds.
+const (
+	budgetCost = 10
+	budgetEach = 2
+	budgetMax  = 100 * budgetCost
+)
+
+func (b *budget) earn() {
+	if b.tenths.Load() < budgetMax {
+		b.tenths.Add(budgetEach)
+	}
+}
+
+func (b *budget) take() bool {
+	if b.tenths.Add(-budgetCost) >= 0 {
+		return true
+	}
+	b.tenths.Add(budgetCost)
+	return false
+}

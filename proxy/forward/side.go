@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+// side is what both directions have.
+type side struct {
+	Options
+	direction observe.Direction
+	engine    *engine
+	running   running
+	budget    budget
+}
+
+func newSide(o Options, d observe.Direction) side {
+	o.Limits = o.Limits.withDefaults()
+	return side{Options: o, direction: d}
+}
+
+// Drain implements Server.
+func (s *side) Drain() { s.engine.drain() }
+
+// Active implements Server.
+func (s *side) Active() int { return s.running.count() }
+
+// Shutdown implements Server.
+func (s *side) Shutdown(ctx context.Context) error {
+	s.engine.drain()
+	var err error
+	select {
+	case <-s.running.none():
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.engine.close()
+	s.running.cut()
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-s.running.none(): // what was cut ends at once
+	case <-timer.C:
+	}
+	return err
+}
+
+// detect looks at a connection's first bytes for as long as given; 0 is without end.
+func detect(ctx context.Context, p Peeker, wait time.Duration) (Protocol, error) {
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	return p.Detect(ctx)
+}
+
+// refuse ends a connection that is not carried. A caller that speaks HTTP is told why.
+func (s *side) refuse(ctx context.Context, c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels) {
+	const patience = 250 * time.Millisecond // a caller that speaks first has spoken by then
+	protocol, err := detect(ctx, c, patience)
+	if err == nil && (protocol == HTTP1 || protocol == HTTP2) {
+		s.engine.serve(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
+		return
+	}
+	s.report(c, why, series, labels)
+}
+
+// report says that a connection was refused that is not HTTP.
+func (s *side) report(c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels) {
+	now := s.Clock()
+	series.Observe(&observe.Event{
+		Labels: labels, Protocol: "tcp", GRPCStatus: -1, Start: now,
+		Source: c.Source, Destination: c.Destination, Reason: why.Reason, Rule: why.Rule, Err: why,
+	})
+}
+
+// running counts what is being carried, and can cut it.
+type running struct {
+	mu    sync.Mutex
+	n     int
+	zero  chan struct{} // closed while n is 0
+	conns map[io.Closer]struct{}
+}
+
+// add counts one more; done undoes it. A closer is cut with the rest; it may be nil.
+func (r *running) add(c io.Closer) (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n == 0 {
+		r.zero = make(chan struct{})
+	}
+	r.n++
+	if c != nil {
+		if r.conns == nil {
+			r.conns = make(map[io.Closer]struct{})
+		}
+		r.conns[c] = struct{}{}
+	}
+	return func() { r.done(c) }
+}
+
+func (r *running) done(c io.Closer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c != nil {
+		delete(r.conns, c)
+	}
+	if r.n--; r.n == 0 {
+		close(r.zero)
+	}
+}
+
+func (r *running) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n
+}
+
+// none returns a channel that is closed when nothing is carried.
+func (r *running) none() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.zero == nil {
+		r.zero = make(chan struct{})
+		close(r.zero)
+	}
+	return r.zero
+}
+
+func (r *running) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		c.Close() //nolint:errcheck // it is given up
+	}
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+
+	"github.com/heddle-mesh/heddle/proxy/balance"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/table"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// tcp carries a connection that is not HTTP. With ALPNDetect it is not known yet whether it is: the endpoint is dialled so
+// that its server can speak first, and if the caller speaks HTTP then it is carried as such after all.
+func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, alpn string) {
+	event := &observe.Event{
+		Protocol: "tcp", GRPCStatus: -1, Start: o.Clock(), Source: c.Source, Destination: c.Destination,
+	}
+	series, labels := port.Series.Of("")
+	event.Labels = labels
+	finish := func(err error) {
+		event.Duration = o.Clock().Sub(event.Start)
+		if why := new(refusal.Error); errors.As(err, &why) {
+			event.Reason, event.Rule = why.Reason, why.Rule
+		}
+		event.Err = err
+		series.Observe(event)
+	}
+	choice := port.Connection()
+	backend := choice.Backend(rand.Uint64())
+	if backend == nil {
+		finish(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
+		return
+	}
+	stream, pick, why := o.dial(ctx, backend, port, alpn, event)
+	if why != nil {
+		if alpn == upstream.ALPNDetect {
+			o.refuse(ctx, c, why, series, labels)
+			return
+		}
+		finish(why)
+		return
+	}
+	defer pick.Done()
+	defer stream.Close() //nolint:errcheck // it is over
+	series, event.Labels = backend.Series("").Of(pick.Workload)
+	callee, _ := stream.Conn.(end)
+	if alpn == upstream.ALPNDetect {
+		protocol, primed, err := speaksFirst(ctx, c, callee)
+		if err != nil {
+			finish(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+			return
+		}
+		if protocol == HTTP1 || protocol == HTTP2 {
+			stream.Close() //nolint:errcheck // another one carries the requests
+			o.http(ctx, c, d, port, protocol)
+			return
+		}
+		callee = primed
+	}
+	defer o.running.add(c)()
+	var err error
+	event.BytesIn, event.BytesOut, err = relay(ctx, c.Peeker, callee, o.Limits.HalfClosed)
+	finish(err)
+}
+
+// dial connects to an endpoint of a backend, and if that fails to another one.
+func (o *Outbound) dial(
+	ctx context.Context, backend *table.Backend, port *table.Port, alpn string, event *observe.Event,
+) (*upstream.Stream, balance.Pick, *refusal.Error) {
+	pick, why := pickFrom(backend, port, nil)
+	for why == nil {
+		event.Attempts++
+		event.Endpoint, event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
+		event.MTLS, event.Peer = pick.Endpoint.MTLS(), nil
+		if event.MTLS {
+			event.Peer = &pick.Endpoint.Identity
+		}
+		stream, err := pick.Endpoint.Dial(ctx, alpn)
+		if err == nil {
+			return stream, pick, nil
+		}
+		pick.Done()
+		why = asRefusal(err)
+		if event.Attempts > 1 || ctx.Err() != nil {
+			break
+		}
+		next, none := pickFrom(backend, port, pick.Endpoint)
+		if none != nil {
+			break
+		}
+		if next.Endpoint == pick.Endpoint {
+			next.Done()
+			break
+		}
+		pick, why = next, nil
+	}
+	return nil, pick, why
+}
+
+// asRefusal says of an error of another package why something is not carried.
+func asRefusal(err error) *refusal.Error {
+	var why *refusal.Error
+	if errors.As(err, &why) {
+		return why
+	}
+	var failure *upstream.Failure
+	if errors.As(err, &failure) {
+		return &refusal.Error{Reason: failure.Reason, Cause: failure.Err}
+	}
+	return &refusal.Error{Reason: refusal.UpstreamFailed, Cause: err}
+}
