@@ -164,7 +164,10 @@ func TestMetricsAreMerged(t *testing.T) {
 		}, "ok", "\ngo_goroutines 7\n", "<"},
 		"HTML": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>\nx 1\n") }, "malformed", "\nx 1\n", "<"},
 		"an error": {
-			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError); _, _ = io.WriteString(w, "y 1\n") },
+			func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = io.WriteString(w, "y 1\n")
+			},
 			"unreachable", "", "\ny 1",
 		},
 		"a redirect": {

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/admin"
+)
+
+// drainWait is how long a drain waits for requests unless told otherwise: a pod has 30 s to go away by default, and the
+// application needs some of it.
+const drainWait = 20 * time.Second
+
+// drain is `heddle-proxy drain`, the preStop hook: while it runs the kubelet doesn't end the proxy.
+func drain(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("drain", flag.ContinueOnError)
+	wait := flags.Duration("wait", drainWait, "how long to wait for running requests, an hour at most")
+	socket := flags.String("socket", admin.SocketPath, "the proxy's admin socket")
+	if err := parse(flags, args, stderr); err != nil {
+		return err
+	}
+	if *wait < 0 || *wait > admin.MaxDrainWait {
+		return usageError{fmt.Errorf("drain: -wait %v: want 0 to %v", *wait, admin.MaxDrainWait)}
+	}
+	d, err := admin.NewClient(*socket).Drain(ctx, *wait)
+	if err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	return json.NewEncoder(stdout).Encode(d)
+}
+
+// ask is `heddle-proxy admin`.
+func ask(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	what := ""
+	if len(args) > 0 {
+		what, args = args[0], args[1:]
+	}
+	switch what {
+	case "drain":
+		return drain(ctx, args, stdout, stderr)
+	case "config", "certs":
+		flags := flag.NewFlagSet("admin "+what, flag.ContinueOnError)
+		socket := flags.String("socket", admin.SocketPath, "the proxy's admin socket")
+		if err := parse(flags, args, stderr); err != nil {
+			return err
+		}
+		if err := admin.NewClient(*socket).Show(ctx, what, stdout); err != nil {
+			return fmt.Errorf("admin %s: %w", what, err)
+		}
+		return nil
+	default:
+		return usageError{fmt.Errorf("admin %q: want config, certs or drain", what)}
+	}
+}
