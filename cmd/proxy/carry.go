@@ -99,7 +99,7 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 	start(func(ctx context.Context) error { return p.server.Serve(ctx, ports.admin) })
 	start(func(ctx context.Context) error { return p.socket.Serve(ctx, ports.socket) })
 	p.log.Info("Carrying traffic", "version", version, "identity", p.config.identity.String(), "pod", p.config.podName,
-		"node", p.config.nodeName, "outbound", ports.outbound.Addr().String(), "inbound", ports.inbound.Addr().String())
+		"node", p.config.nodeName, "outbound", ports.outbound.Addr().String(), "inbound", ports.inbound.Addr().String(), "maxConnections", maxConnections())
 
 	select {
 	case <-ctx.Done():

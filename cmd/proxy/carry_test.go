@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -81,7 +83,7 @@ func TestAProxyWithoutAnOperator(t *testing.T) {
 
 	// Nobody redirected these.
 	for _, l := range []net.Listener{s.ports.outbound, s.ports.inbound} {
-		c, err := net.Dial("tcp", l.Addr().String())
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port))
 		if err == nil {
 			_, err = c.Read(make([]byte, 1))
 			c.Close()
@@ -134,5 +136,23 @@ func TestAPortThatIsTakenIsNamed(t *testing.T) {
 	}
 	if err := s.end(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestConnectionsAreBoundedByFilesAndMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		files  uint64
+		memory int64
+		want   int
+	}{
+		"no limits":                 {math.MaxUint64, math.MaxInt64, 20_000},
+		"files are scarce":          {1024, math.MaxInt64, 192},
+		"hardly any files":          {200, math.MaxInt64, 1},
+		"204 MiB, as injected":      {1 << 20, 214748364, 3276},
+		"less memory than it needs": {1 << 20, 1 << 20, 256},
+	} {
+		if got := connectionsFor(c.files, c.memory); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
 	}
 }

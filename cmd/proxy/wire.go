@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -163,16 +165,29 @@ func (p *proxy) listenerOptions(d observe.Direction) listener.Options {
 	return o
 }
 
-// maxConnections is what each direction may carry: a connection needs a file descriptor on either side of the proxy.
+// maxConnections is what each direction may carry by the limits of this process.
 func maxConnections() int {
-	const spare = 256 // for all else
+	files := uint64(math.MaxUint64)
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return listener.DefaultMaxConnections
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
+		files = limit.Cur
 	}
-	files := min(limit.Cur, 1<<20)
-	if files <= spare+4 {
+	return connectionsFor(files, debug.SetMemoryLimit(-1)) // -1 asks
+}
+
+// connectionsFor bounds the connections of one direction. Each needs a file on either side of the proxy. Between
+// workloads it takes some 50 KiB, TLS and HTTP on both sides: who opens too many is refused and doesn't take the proxy,
+// and so all others, down for want of memory.
+func connectionsFor(files uint64, memory int64) int {
+	const (
+		spareFiles = 256 // for all else
+		each       = 64 << 10
+		least      = 256
+	)
+	most := uint64(listener.DefaultMaxConnections)
+	most = min(most, max(uint64(memory)/each, least)) //nolint:gosec // a limit isn't negative
+	if files <= spareFiles {
 		return 1
 	}
-	return min(int(files-spare)/4, listener.DefaultMaxConnections)
+	return int(max(min(most, (files-spareFiles)/4), 1)) //nolint:gosec // it is at most the default
 }
