@@ -92,6 +92,9 @@ func (p *Publisher) answerAll() error {
 // evaluate brings an on-demand section up to date. Callers hold p.mu.
 func (p *Publisher) evaluate(name meshconfig.Name) error {
 	m := p.opts.Resolve(name)
+	if m == nil {
+		return fmt.Errorf("section %s is not published: it was not resolved", name)
+	}
 	if old := p.known[name]; old != nil && old.message == m && old.renewals == p.renewals {
 		return nil
 	}
