@@ -14,13 +14,14 @@ import (
 type owner struct {
 	service *service
 	pod     *pod
+	inbound *inbound // of the pod; nil if it is not meshed
 }
 
 // owners maps the addresses of Services and of live pods. A Service has an address before a pod does.
 func (r *Result) owners() map[netip.Addr]owner {
 	out := make(map[netip.Addr]owner, len(r.pods)+len(r.services))
-	for ip, p := range podsByAddress(r.pods) {
-		out[ip] = owner{pod: p}
+	for ip, i := range podsByAddress(r.pods) {
+		out[ip] = owner{pod: r.pods[i], inbound: r.inbound[i]}
 	}
 	for _, s := range slices.Backward(r.services) { // so that the first by name wins
 		for _, ip := range s.addresses {
@@ -39,16 +40,15 @@ func (r *Result) Address(ip netip.Addr) *meshconfig.Address {
 	case owner.service != nil:
 		out.Service = owner.service.key
 	case owner.pod != nil:
-		out.Pod = r.podAddress(ip, owner.pod)
+		out.Pod = r.podAddress(ip, owner.pod, owner.inbound)
 	}
 	return out
 }
 
-func (r *Result) podAddress(ip netip.Addr, p *pod) *meshconfig.PodAddress {
+func (r *Result) podAddress(ip netip.Addr, p *pod, in *inbound) *meshconfig.PodAddress {
 	endpoint := newEndpoint(ip, p)
 	endpoint.Terminating = p.terminating
 	out := &meshconfig.PodAddress{Endpoint: endpoint}
-	in := r.inbound[p]
 	if in == nil {
 		out.Ports = r.unmeshedPorts(p)
 		return out

@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -32,7 +33,6 @@ func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
 			Sections: make(map[meshconfig.Name]proto.Message, len(s.Pods)+3*len(s.Services)+1),
 			Shaped:   map[Origin][]meshconfig.Name{},
 			Effects:  map[Origin]Effect{},
-			inbound:  make(map[*pod]*inbound, len(s.Pods)),
 		},
 	}
 	c.options = optionFacts(c.work, &s.Options)
@@ -77,8 +77,8 @@ type compilation struct {
 	services     []*service
 	serviceByKey map[string]*service // nil: an alias
 	pods         []*pod
-	podByKey     map[string]*pod
-	podByIP      map[netip.Addr]*pod // when first needed
+	inboundAt    []*inbound          // of each pod; nil if it is not meshed
+	podByIP      map[netip.Addr]int  // index of pods; when first needed
 	profiles     map[string]*profile // by the key of the service that they own
 }
 
@@ -95,17 +95,22 @@ func (c *compilation) sortInput() {
 
 // sorted returns the list sorted, and each namespace and name once.
 func sorted[T metav1.Object](list []T) []T {
-	if !slices.IsSortedFunc(list, snapshot.Compare[T]) {
+	for i := 1; i < len(list); i++ {
+		if compareNames(list[i-1], list[i]) < 0 {
+			continue
+		}
 		list = slices.Clone(list)
 		slices.SortFunc(list, snapshot.Compare[T])
-	}
-	same := func(a, b T) bool { return a.GetNamespace() == b.GetNamespace() && a.GetName() == b.GetName() }
-	for i := 1; i < len(list); i++ {
-		if same(list[i-1], list[i]) {
-			return slices.CompactFunc(slices.Clone(list), same)
-		}
+		return slices.CompactFunc(list, func(a, b T) bool { return compareNames(a, b) == 0 })
 	}
 	return list
+}
+
+func compareNames[T metav1.Object](a, b T) int {
+	if n := cmp.Compare(a.GetNamespace(), b.GetNamespace()); n != 0 {
+		return n
+	}
+	return cmp.Compare(a.GetName(), b.GetName())
 }
 
 // readCluster reads what matters of the cluster's objects.
@@ -119,13 +124,9 @@ func (c *compilation) readCluster() {
 			c.services = append(c.services, facts)
 		}
 	}
-	c.pods = make([]*pod, 0, len(c.clusterPods))
-	c.podByKey = make(map[string]*pod, len(c.clusterPods))
-	for _, p := range c.clusterPods {
-		facts := podFacts(c.work, c.options, p)
-		c.pods = append(c.pods, facts)
-		c.podByKey[facts.key] = facts
-	}
+	c.readPods(c.clusterPods)
+	c.inboundAt = make([]*inbound, len(c.pods))
+	c.result.inbound = c.inboundAt
 	c.result.pods, c.result.services = c.pods, c.services
 }
 

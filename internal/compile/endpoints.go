@@ -54,8 +54,8 @@ func (c *compilation) endpointsOf(key string, s *service, of []*slice) []*meshco
 	for _, slice := range of {
 		in = append(in, slice)
 		for i := range slice.endpoints {
-			p := c.podOf(&slice.endpoints[i])
-			in = append(in, p, c.plaintextOf(p))
+			p, plain := c.podOf(&slice.endpoints[i])
+			in = append(in, p, plain)
 		}
 	}
 	return remember(c.work, UnitEndpoints, key, in, func(before []*meshconfig.Endpoints) []*meshconfig.Endpoints {
@@ -83,32 +83,35 @@ func ofFamily(s *service, of []*slice) []*slice {
 	return slices.DeleteFunc(slices.Clone(of), func(x *slice) bool { return !isFirst(x) })
 }
 
-// podOf returns the pod of an endpoint: the one that the slice names, or the one that has the address. nil is none.
-func (c *compilation) podOf(e *sliceEndpoint) *pod {
-	if e.pod != "" {
-		return c.podByKey[e.pod]
+// podOf returns the pod of an endpoint, and its ports that are dialled in plaintext: the pod that the slice names, or
+// the one that has the address. nil is none.
+func (c *compilation) podOf(e *sliceEndpoint) (*pod, *plaintext) {
+	i, ok := c.new.podByKey[e.pod]
+	if e.pod == "" {
+		if c.podByIP == nil {
+			c.podByIP = podsByAddress(c.pods)
+		}
+		i, ok = c.podByIP[e.address]
 	}
-	return c.podAt(e.address)
+	if !ok {
+		return nil, nil
+	}
+	if in := c.inboundAt[i]; in != nil {
+		return c.pods[i], in.plaintext
+	}
+	return c.pods[i], nil
 }
 
-// podAt returns the live pod that has an address, or nil.
-func (c *compilation) podAt(ip netip.Addr) *pod {
-	if c.podByIP == nil {
-		c.podByIP = podsByAddress(c.pods)
-	}
-	return c.podByIP[ip]
-}
-
-// podsByAddress maps the addresses of live pods; the newest pod has an address that several report.
-func podsByAddress(pods []*pod) map[netip.Addr]*pod {
-	out := make(map[netip.Addr]*pod, len(pods))
-	for _, p := range pods {
+// podsByAddress maps the addresses of live pods to their index; the newest pod has an address that several report.
+func podsByAddress(pods []*pod) map[netip.Addr]int {
+	out := make(map[netip.Addr]int, len(pods))
+	for i, p := range pods {
 		if !p.live {
 			continue
 		}
 		for _, ip := range p.addresses {
-			if other := out[ip]; other == nil || newer(p, other) {
-				out[ip] = p
+			if other, taken := out[ip]; !taken || newer(p, pods[other]) {
+				out[ip] = i
 			}
 		}
 	}
@@ -117,13 +120,6 @@ func podsByAddress(pods []*pod) map[netip.Addr]*pod {
 
 func newer(a, b *pod) bool {
 	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.key, b.key), cmp.Compare(a.uid, b.uid)) > 0
-}
-
-func (c *compilation) plaintextOf(p *pod) *plaintext {
-	if in := c.result.inbound[p]; in != nil {
-		return in.plaintext
-	}
-	return nil
 }
 
 // gather makes the endpoints of a service, by address, and counts those that are listed, ready or not: the number of
@@ -135,7 +131,7 @@ func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]
 		for i := range x.endpoints {
 			e := &x.endpoints[i]
 			addresses[e.address] = true
-			p := c.podOf(e)
+			p, plain := c.podOf(e)
 			if !usable(s, e, p) {
 				continue
 			}
@@ -148,7 +144,7 @@ func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]
 			// An address may be in two slices, while it moves from one to the other.
 			made.Terminating = made.GetTerminating() && e.terminating
 			made.Zone = cmp.Or(made.GetZone(), e.zone)
-			c.addPorts(made, s, x, p)
+			addPorts(made, s, x, plain)
 		}
 	}
 	return endpoints, len(addresses)
@@ -175,14 +171,14 @@ func newEndpoint(ip netip.Addr, p *pod) *meshconfig.Endpoint {
 }
 
 // addPorts adds the ports of a slice to an endpoint.
-func (c *compilation) addPorts(e *meshconfig.Endpoint, s *service, x *slice, p *pod) {
+func addPorts(e *meshconfig.Endpoint, s *service, x *slice, plain *plaintext) {
 	for _, port := range x.ports {
 		for i := range s.ports {
 			number := s.ports[i].number
 			if s.ports[i].name != port.name || slices.ContainsFunc(e.GetPorts(), func(have *meshconfig.EndpointPort) bool { return have.GetServicePort() == number }) {
 				continue
 			}
-			d := c.plaintextOf(p).at(port.number)
+			d := plain.at(port.number)
 			e.Ports = append(e.Ports, &meshconfig.EndpointPort{
 				ServicePort: number, Port: port.number, Plaintext: d.plaintext, PlaintextUntil: d.until,
 			})

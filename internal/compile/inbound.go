@@ -18,7 +18,9 @@ import (
 
 // membership is what applies to a pod. Pods with equal ones share an inbound section.
 type membership struct {
+	pod      *pod
 	name     meshconfig.Name // of the inbound section
+	own      meshconfig.Name // of the binding
 	services []*service      // that select the pod, by name
 	policies []*activePolicy // of kind Workload, oldest first
 	named    map[string]uint32
@@ -43,11 +45,16 @@ type policyProblem struct {
 func (c *compilation) compileInbound(s *scoped) {
 	sections := map[meshconfig.Name]*inbound{}
 	matched := map[*activePolicy]bool{}
-	for _, p := range c.pods {
+	var index *selectorIndex
+	var workloads *policyList
+	for i, p := range c.pods {
+		if i == 0 || p.namespace != c.pods[i-1].namespace {
+			index, workloads = c.result.indexes[p.namespace], s.workloads[p.namespace]
+		}
 		if !p.meshed {
 			continue
 		}
-		m := c.membershipOf(p, c.result.indexes[p.namespace], s.workloads[p.namespace])
+		m := c.membershipOf(&c.new.pods[i], index, workloads)
 		for _, policy := range m.policies {
 			matched[policy] = true
 		}
@@ -57,8 +64,8 @@ func (c *compilation) compileInbound(s *scoped) {
 			sections[m.name] = made
 			c.addInbound(m, made)
 		}
-		c.result.Sections[meshconfig.BindingName(p.uid)] = m.binding
-		c.result.inbound[p] = made
+		c.result.Sections[m.own] = m.binding
+		c.inboundAt[i] = made
 	}
 	c.resolveWorkloads(s, matched)
 }
@@ -83,32 +90,42 @@ func (c *compilation) addInbound(m *membership, made *inbound) {
 	}
 }
 
-func (c *compilation) membershipOf(p *pod, index *selectorIndex, policies *policyList) *membership {
-	return remember(c.work, unitBinding, p.key, c.inputs(p, index, policies), func(before *membership) *membership {
-		m := &membership{services: index.selecting(p), named: map[string]uint32{}}
-		if policies != nil {
-			for _, policy := range policies.list {
-				if policy.selects(p) {
-					m.policies = append(m.policies, policy)
-				}
+// membershipOf returns what applies to a pod of the mesh, which is what the memo has if its inputs are the same.
+func (c *compilation) membershipOf(memo *podMemo, index *selectorIndex, policies *policyList) *membership {
+	p, before := memo.facts, memo.member
+	if before != nil && before.pod == p && memo.index == index && memo.policies == policies {
+		return before
+	}
+	m := newMembership(p, index, policies)
+	if before != nil {
+		m.binding = same(before.binding, m.binding)
+	}
+	memo.index, memo.policies, memo.member = index, policies, m
+	c.new.computed[unitBinding]++
+	return m
+}
+
+func newMembership(p *pod, index *selectorIndex, policies *policyList) *membership {
+	m := &membership{pod: p, services: index.selecting(p), named: map[string]uint32{}}
+	if policies != nil {
+		for _, policy := range policies.list {
+			if policy.selects(p) {
+				m.policies = append(m.policies, policy)
 			}
 		}
-		for _, s := range m.services {
-			for _, port := range s.ports {
-				if number := p.named[port.target.StrVal]; port.target.Type == intstr.String && number != 0 {
-					m.named[port.target.StrVal] = number
-				}
+	}
+	for _, s := range m.services {
+		for _, port := range s.ports {
+			if number := p.named[port.target.StrVal]; port.target.Type == intstr.String && number != 0 {
+				m.named[port.target.StrVal] = number
 			}
 		}
-		m.name = meshconfig.InboundName(m.digest(p.namespace))
-		m.binding = &meshconfig.Binding{
-			PodUid: p.uid, Pod: p.key, Identity: p.identity, Inbound: string(m.name), Workload: p.workload,
-		}
-		if before != nil {
-			m.binding = same(before.binding, m.binding)
-		}
-		return m
-	})
+	}
+	m.name, m.own = meshconfig.InboundName(m.digest(p.namespace)), meshconfig.BindingName(p.uid)
+	m.binding = &meshconfig.Binding{
+		PodUid: p.uid, Pod: p.key, Identity: p.identity, Inbound: string(m.name), Workload: p.workload,
+	}
+	return m
 }
 
 // digest names the inputs of an inbound section: which they are, not what they say. So an edit of a policy or a Service

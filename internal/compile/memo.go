@@ -14,31 +14,31 @@ import (
 // pointer as long as the object's version says nothing new, and so is what was made of the same inputs. A unit that is
 // not asked for is forgotten.
 type Memo struct {
-	units    map[unitKey]unit
-	computed map[Unit]int
+	units    [unitCount]map[string]unit
+	computed [unitCount]int
+	pods     []podMemo // sorted as the pods are
+	podByKey map[string]int
 }
 
 // Unit is a kind of work.
-type Unit string
+type Unit int
 
 // The kinds of work, in the order in which one depends on another.
 const (
-	unitOptions   Unit = "options"
-	unitFacts     Unit = "facts"     // of one object of Kubernetes
-	unitObject    Unit = "object"    // validation of one object of ours
-	unitIndex     Unit = "index"     // the Services of a namespace by selector
-	unitPolicies  Unit = "policies"  // those of one scope
-	unitBinding   Unit = "binding"   // what applies to one pod, and its binding section
-	UnitInbound   Unit = "inbound"   // one inbound section
-	UnitRoutes    Unit = "routes"    // one routes section
-	UnitEndpoints Unit = "endpoints" // the endpoints sections of one service
-	UnitMesh      Unit = "mesh"      // the mesh section
+	unitOptions   Unit = iota
+	unitService        // facts of one Service
+	unitSlice          // facts of one EndpointSlice
+	unitPod            // facts of one pod
+	unitObject         // validation of one object of ours
+	unitIndex          // the Services of a namespace by selector
+	unitPolicies       // those of one scope
+	unitBinding        // what applies to one pod, and its binding section
+	UnitMesh           // the mesh section
+	UnitInbound        // one inbound section
+	UnitRoutes         // one routes section
+	UnitEndpoints      // the endpoints sections of one service
+	unitCount
 )
-
-type unitKey struct {
-	unit Unit
-	name string
-}
 
 type unit struct {
 	inputs []any
@@ -58,10 +58,11 @@ func newWork(old *Memo) *work {
 	if old == nil {
 		old = &Memo{}
 	}
-	return &work{old: old, new: &Memo{
-		units:    make(map[unitKey]unit, len(old.units)+len(old.units)/8),
-		computed: map[Unit]int{},
-	}}
+	w := &work{old: old, new: &Memo{}}
+	for u := range w.new.units {
+		w.new.units[u] = make(map[string]unit, len(old.units[u]))
+	}
+	return w
 }
 
 // inputs starts a list of inputs. Only one is under construction at a time.
@@ -70,21 +71,19 @@ func (w *work) inputs(in ...any) []any { return append(w.scratch[:0], in...) }
 // remember returns what compute made of equal inputs in the compilation before, or calls it. compute gets the value of
 // the compilation before, or the zero one, so that it can return the same pointer when it makes the same of new inputs.
 func remember[V any](w *work, u Unit, name string, inputs []any, compute func(before V) V) V {
-	key := unitKey{u, name}
-	before, ok := w.old.units[key]
+	w.scratch = inputs[:0]
+	before, ok := w.old.units[u][name]
 	if ok && slices.Equal(before.inputs, inputs) {
-		w.scratch = inputs[:0]
-		w.new.units[key] = before
+		w.new.units[u][name] = before
 		return before.value.(V) //nolint:forcetypeassert // the unit decides the type
 	}
 	kept := slices.Clone(inputs)
-	w.scratch = inputs[:0]
 	var last V
 	if ok {
 		last = before.value.(V) //nolint:forcetypeassert // the unit decides the type
 	}
 	value := compute(last)
-	w.new.units[key] = unit{kept, value}
+	w.new.units[u][name] = unit{kept, value}
 	w.new.computed[u]++
 	return value
 }

@@ -17,15 +17,11 @@ func (c *compilation) compileMesh() {
 	now.WorkloadRoots = slices.Clone(c.snapshot.Options.WorkloadRoots)
 	slices.SortFunc(now.WorkloadRoots, bytes.Compare)
 	now.WorkloadRoots = slices.CompactFunc(now.WorkloadRoots, bytes.Equal)
-	key := unitKey{UnitMesh, ""}
-	before, ok := c.old.units[key]
-	if ok {
-		now = same(before.value.(*meshconfig.Mesh), now) //nolint:forcetypeassert // the unit decides the type
-	}
-	if !ok || now != before.value {
+	before, ok := c.old.units[UnitMesh][""].value.(*meshconfig.Mesh)
+	if now = same(before, now); !ok || now != before {
 		c.new.computed[UnitMesh]++
 	}
-	c.new.units[key] = unit{value: now}
+	c.new.units[UnitMesh][""] = unit{value: now}
 	c.result.Sections[meshconfig.MeshName] = now
 }
 

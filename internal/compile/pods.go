@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -45,16 +46,57 @@ type pod struct {
 	created        time.Time
 }
 
-// podFacts reads a pod. What it returns is the same pointer as before if nothing that matters changed.
-func podFacts(w *work, o *options, p *corev1.Pod) *pod {
-	name := p.Namespace + "/" + p.Name
-	return remember(w, unitFacts, "pod/"+name, w.inputs(o, versionOf(p)), func(before *pod) *pod {
-		facts := readPod(p, o.trustDomain)
-		if before != nil && reflect.DeepEqual(before, facts) {
-			return before
+// podMemo is what is remembered of a pod. There are so many that they are kept in a sorted list, not by name.
+type podMemo struct {
+	version  version
+	options  *options
+	facts    *pod
+	index    *selectorIndex // inputs of member
+	policies *policyList
+	member   *membership // nil if not meshed
+}
+
+// readPods reads the pods, which are sorted. Facts are the same pointer as before if nothing that matters changed.
+func (c *compilation) readPods(list []*corev1.Pod) {
+	c.pods = make([]*pod, 0, len(list))
+	c.new.pods = make([]podMemo, 0, len(list))
+	at, sameNames := 0, true
+	for _, p := range list {
+		for at < len(c.old.pods) && c.old.pods[at].facts.before(p) {
+			at, sameNames = at+1, false
 		}
-		return facts
-	})
+		var memo podMemo
+		if at < len(c.old.pods) && c.old.pods[at].facts.isNamed(p) {
+			memo = c.old.pods[at]
+			at++
+		} else {
+			sameNames = false
+		}
+		if v := versionOf(p); memo.facts == nil || memo.version != v || memo.options != c.options {
+			memo.version, memo.options = v, c.options
+			facts := readPod(p, c.options.trustDomain)
+			if memo.facts == nil || !reflect.DeepEqual(memo.facts, facts) {
+				memo.facts = facts
+			}
+			c.new.computed[unitPod]++
+		}
+		c.pods = append(c.pods, memo.facts)
+		c.new.pods = append(c.new.pods, memo)
+	}
+	c.new.podByKey = c.old.podByKey
+	if !sameNames || len(c.pods) != len(c.old.pods) || c.old.podByKey == nil {
+		c.new.podByKey = make(map[string]int, len(c.pods))
+		for i, p := range c.pods {
+			c.new.podByKey[p.key] = i
+		}
+	}
+}
+
+func (p *pod) isNamed(of *corev1.Pod) bool { return p.name == of.Name && p.namespace == of.Namespace }
+
+// before says whether p is sorted before a pod of the cluster.
+func (p *pod) before(of *corev1.Pod) bool {
+	return !p.isNamed(of) && cmp.Or(cmp.Compare(p.namespace, of.Namespace), cmp.Compare(p.name, of.Name)) < 0
 }
 
 func readPod(p *corev1.Pod, trustDomain string) *pod {

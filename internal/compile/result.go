@@ -34,7 +34,7 @@ type Result struct {
 	services  []*service // by namespace and name
 	profiles  map[string]*profile
 	indexes   map[string]*selectorIndex // by namespace
-	inbound   map[*pod]*inbound
+	inbound   []*inbound                // of each pod; nil if it is not meshed
 	addresses func() map[netip.Addr]owner
 	byUID     func() map[string]*pod
 }

@@ -50,7 +50,7 @@ func (s *service) port(number uint32) *servicePort {
 // serviceFacts reads a Service, or returns nil for one that has no endpoints: an alias of a DNS name.
 func serviceFacts(w *work, s *corev1.Service) *service {
 	name := s.Namespace + "/" + s.Name
-	return remember(w, unitFacts, "service/"+name, w.inputs(versionOf(s)), func(before *service) *service {
+	return remember(w, unitService, name, w.inputs(versionOf(s)), func(before *service) *service {
 		facts := readService(s)
 		if before != nil && facts != nil && reflect.DeepEqual(before, facts) {
 			return before

@@ -35,7 +35,7 @@ type sliceEndpoint struct {
 
 // sliceFacts reads an EndpointSlice, or returns nil for one that belongs to no Service or holds DNS names.
 func sliceFacts(w *work, s *discoveryv1.EndpointSlice) *slice {
-	return remember(w, unitFacts, "slice/"+s.Namespace+"/"+s.Name, w.inputs(versionOf(s)), func(*slice) *slice { return readSlice(s) })
+	return remember(w, unitSlice, s.Namespace+"/"+s.Name, w.inputs(versionOf(s)), func(*slice) *slice { return readSlice(s) })
 }
 
 func readSlice(s *discoveryv1.EndpointSlice) *slice {
