@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -69,19 +70,28 @@ func NewServer(opts Options) *Server {
 	mux.HandleFunc("GET /livez", s.condition(opts.Live))
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("GET "+probe.PathPrefix+"{id}", s.probe)
-	s.server = newHTTPServer(mux)
+	s.server = newHTTPServer(mux, opts.Log)
 	return s
 }
 
-func newHTTPServer(handler http.Handler) *http.Server {
+func newHTTPServer(handler http.Handler, l logr.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       2 * headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          nil,
+		ErrorLog:          log.New(complaints{l.V(1)}, "", 0),
 	}
+}
+
+// complaints takes what net/http says of single connections.
+type complaints struct{ log logr.Logger }
+
+// Write implements io.Writer.
+func (c complaints) Write(p []byte) (int, error) {
+	c.log.Info("The HTTP server complains", "message", string(p))
+	return len(p), nil
 }
 
 // Serve serves until ctx ends, and returns when the requests that ran then have ended or were cut.

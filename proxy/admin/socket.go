@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"time"
+
+	"github.com/go-logr/logr"
 )
 
 // SocketPath is where the socket is, in the volume that only the proxy's container mounts.
@@ -28,6 +30,7 @@ type SocketOptions struct {
 	Config, Certificates func() any
 	// Drain begins to drain, waits until ctx ends or nothing runs, and returns how much still does.
 	Drain func(ctx context.Context) (running int)
+	Log   logr.Logger
 }
 
 // Drained is the answer to a drain.
@@ -54,7 +57,7 @@ func NewSocket(opts SocketOptions) *Socket {
 		defer cancel()
 		writeJSON(w, Drained{opts.Drain(ctx)})
 	})
-	return &Socket{newHTTPServer(mux)}
+	return &Socket{newHTTPServer(mux, opts.Log)}
 }
 
 func show(what func() any) http.HandlerFunc {

@@ -186,7 +186,7 @@ func TestTheDocsListEveryMetric(t *testing.T) {
 	}
 	m := watched()
 	s := m.Bind(checkout(observe.Inbound))
-	s.Observe(&observe.Event{Protocol: "http1", Status: 200, Peer: &identity.ID{}})
+	s.Observe(&observe.Event{Protocol: "http1", Status: 200, Peer: &identity.ID{}, Attempts: 2})
 	s.Observe(&observe.Event{Protocol: "tcp", BytesIn: 1, BytesOut: 1})
 	m.ConfigRejected("x")
 	m.ApplicationScraped("x")

@@ -33,28 +33,21 @@ func (m *Metrics) Bind(l observe.Labels) observe.Series {
 // classes are the values of observe.Event.Class.
 var classes = [...]string{"1xx", "2xx", "3xx", "4xx", "5xx", "ok", "error", "refused"}
 
-// series is the counters of one set of labels. Those that depend on the outcome are made when it first occurs.
+// series is what counts under one set of labels. Each appears on the page when it first counts something.
 type series struct {
-	metrics  *Metrics
-	labels   observe.Labels
-	duration prometheus.Observer
-	retries  prometheus.Counter
-	reasons  *reasons
+	metrics *Metrics
+	labels  observe.Labels
+	reasons *reasons
 
-	requests    [len(classes)][2]lazy // by class and mTLS
-	connections [2][2]lazy            // by success and mTLS
-	in, out     lazy
+	duration    lazy[prometheus.Observer]
+	requests    [len(classes)][2]lazy[prometheus.Counter] // by class and mTLS
+	connections [2][2]lazy[prometheus.Counter]            // by success and mTLS
+	in, out     lazy[prometheus.Counter]
+	retries     lazy[prometheus.Counter]
 }
 
 func (m *Metrics) newSeries(l observe.Labels) *series {
-	direction := l.Direction.String()
-	return &series{
-		metrics:  m,
-		labels:   l,
-		duration: m.duration.WithLabelValues(direction, l.Service, l.Route),
-		retries:  m.retries.WithLabelValues(direction, l.Service),
-		reasons:  m.reasons[l.Direction&1],
-	}
+	return &series{metrics: m, labels: l, reasons: m.reasons[l.Direction&1]}
 }
 
 // Observe implements observe.Series.
@@ -69,7 +62,9 @@ func (s *series) Observe(e *observe.Event) {
 		s.reasons.of(e.Reason).Inc()
 	}
 	if e.Attempts > 1 {
-		s.retries.Add(float64(e.Attempts - 1))
+		s.retries.get(func() prometheus.Counter {
+			return s.metrics.retries.WithLabelValues(s.labels.Direction.String(), s.labels.Service)
+		}).Add(float64(e.Attempts - 1))
 	}
 	s.metrics.log.observe(e)
 }
@@ -81,7 +76,9 @@ func (s *series) request(e *observe.Event) {
 		return s.metrics.requests.WithLabelValues(
 			l.Direction.String(), l.Service, l.Route, l.Backend, l.Workload, classes[class], yesNo(e.MTLS))
 	}).Inc()
-	s.duration.Observe(e.Duration.Seconds())
+	s.duration.get(func() prometheus.Observer {
+		return s.metrics.duration.WithLabelValues(s.labels.Direction.String(), s.labels.Service, s.labels.Route)
+	}).Observe(e.Duration.Seconds())
 }
 
 func (s *series) connection(e *observe.Event) {
@@ -130,18 +127,16 @@ func yesNo(b bool) string {
 	return "false"
 }
 
-// lazy is a counter that is made when it is first needed. Making it twice at once gives the same counter.
-type lazy struct {
-	made atomic.Pointer[prometheus.Counter]
-}
+// lazy is a counter or histogram that is made when it is first needed. Making it twice at once gives the same.
+type lazy[T any] struct{ made atomic.Pointer[T] }
 
-func (l *lazy) get(create func() prometheus.Counter) prometheus.Counter {
-	if c := l.made.Load(); c != nil {
-		return *c
+func (l *lazy[T]) get(create func() T) T {
+	if m := l.made.Load(); m != nil {
+		return *m
 	}
-	c := create()
-	l.made.Store(&c)
-	return c
+	m := create()
+	l.made.Store(&m)
+	return m
 }
 
 // reasons are the counters of refusals of one direction. They exist from the start, so that a rate is right from the
