@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/collect"
+	"github.com/heddle-mesh/heddle/internal/conditions"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/test/gen"
+)
+
+// brokenRule passes the schema, and not compile: the path is not normal. The webhook is not there in these tests.
+func brokenRule() gen.Option[v1alpha1.TrafficSplit] {
+	return gen.Rule("canary", "v1", gen.Path(v1alpha1.PathMatchPrefix, "/ok"), gen.Path(v1alpha1.PathMatchPrefix, "/a;b%2Fc"))
+}
+
+func service(namespace, name string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": name},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}},
+		},
+	}
+}
+
+func TestConditionsSayWhatIsWrong(t *testing.T) {
+	i := newInstallation(t)
+	shop := newNamespace(t, nil)
+	create(t, service(shop, "checkout"), service(shop, "v1"), service(shop, "cart"))
+	cases := map[string]struct {
+		object client.Object
+		status func(client.Object) v1alpha1.Status
+		want   string
+		says   string // part of the message of Ready
+	}{
+		"a good split": {
+			gen.TrafficSplit(shop, "good", "checkout", gen.Backend("v1", 1)), splitStatus,
+			"Accepted=True(Accepted) ResolvedRefs=True(ResolvedRefs) Conflicted=False(NoConflict) Programmed=True(NoSubscribers) Ready=True(Ready)",
+			"no connected proxy",
+		},
+		"a split to a service that is not there": {
+			gen.TrafficSplit(shop, "missing", "cart", gen.Backend("v9", 1)), splitStatus,
+			"Accepted=True(Accepted) ResolvedRefs=False(BackendNotFound) Conflicted=False(NoConflict) Programmed=True(NoSubscribers) Ready=False(BackendNotFound)",
+			"v9",
+		},
+		"an invalid split": {
+			gen.TrafficSplit(shop, "invalid", "v1", gen.Backend("v1", 1), brokenRule()), splitStatus,
+			"Accepted=False(Invalid) ResolvedRefs=Unknown(Pending) Conflicted=Unknown(Pending) Programmed=False(NotInForce) Ready=False(Invalid) Stalled=True(Invalid)",
+			"spec.rules[0].matches[1].path.value",
+		},
+		"a policy for the mesh outside the operator's namespace": {
+			gen.MeshPolicy(shop, "mesh", gen.ForMesh(), gen.MTLS(v1alpha1.MTLSStrict)), policyStatus,
+			"Accepted=False(NotPermitted) ResolvedRefs=Unknown(Pending) Conflicted=Unknown(Pending) Programmed=False(NotInForce) Ready=False(NotPermitted) Stalled=True(NotPermitted)",
+			i.namespace,
+		},
+		"a good profile": {
+			gen.ServiceProfile(shop, "good", "checkout", gen.Route("all", "")), profileStatus,
+			"Accepted=True(Accepted) ResolvedRefs=True(ResolvedRefs) Conflicted=False(NoConflict) Programmed=True(NoSubscribers) Ready=True(Ready)",
+			"",
+		},
+	}
+	for _, c := range cases {
+		create(t, c.object)
+	}
+	i.start(t)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			eventually(t, func() string {
+				status := c.status(get(t, c.object))
+				if got := line(status.Conditions); got != c.want {
+					return fmt.Sprintf("got  %s\nwant %s\n%v", got, c.want, status.Conditions)
+				}
+				ready := status.Conditions[4]
+				if !strings.Contains(ready.Message, c.says) || ready.ObservedGeneration != c.object.GetGeneration() ||
+					status.ObservedGeneration != c.object.GetGeneration() {
+					return fmt.Sprintf("Ready says %q of generation %d", ready.Message, ready.ObservedGeneration)
+				}
+				return ""
+			})
+		})
+	}
+	split := get(t, &v1alpha1.TrafficSplit{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "good"}})
+	if split.Status.Weights != "v1 1" {
+		t.Errorf("weights %q", split.Status.Weights)
+	}
+	for _, f := range split.ManagedFields {
+		if f.Manager == conditions.FieldManager && f.Subresource != "status" {
+			t.Errorf("the operator owns fields outside of status: %s", f.FieldsV1)
+		}
+	}
+}
+
+func splitStatus(o client.Object) v1alpha1.Status  { return o.(*v1alpha1.TrafficSplit).Status.Status }
+func policyStatus(o client.Object) v1alpha1.Status { return o.(*v1alpha1.MeshPolicy).Status.Status }
+func profileStatus(o client.Object) v1alpha1.Status {
+	return o.(*v1alpha1.ServiceProfile).Status.Status
+}
+
+func TestTheOldestOwnsAServiceAndIsFollowedByTheNext(t *testing.T) {
+	i := newInstallation(t)
+	shop := newNamespace(t, nil)
+	create(t, service(shop, "checkout"), service(shop, "v1"))
+	// Made within one second, so that the name decides.
+	older, newer := gen.TrafficSplit(shop, "a", "checkout", gen.Backend("v1", 1)), gen.TrafficSplit(shop, "b", "checkout", gen.Backend("v1", 2))
+	create(t, older, newer)
+	r := i.start(t)
+	conflicted := func(o *v1alpha1.TrafficSplit, want string) {
+		t.Helper()
+		eventually(t, func() string {
+			if got := line(get(t, o).Status.Conditions); !strings.Contains(got, want) {
+				return fmt.Sprintf("%s: got %s, want %s", o.Name, got, want)
+			}
+			return ""
+		})
+	}
+	conflicted(older, "Conflicted=False")
+	conflicted(newer, "Conflicted=True(Conflicted)")
+	if err := api.Delete(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	conflicted(newer, "Conflicted=False(NoConflict) Programmed=True(NoSubscribers) Ready=True(Ready)")
+	eventually(t, func() string {
+		events := &eventsv1.EventList{}
+		if err := api.List(t.Context(), events, client.InNamespace(shop)); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events.Items {
+			if e.Reason == "TookOver" && e.Regarding.Name == "b" && strings.Contains(e.Note, "shop/a") || strings.Contains(e.Note, shop+"/a") {
+				return ""
+			}
+		}
+		return fmt.Sprintf("no event says that b took over, in %d", len(events.Items))
+	})
+	entry := r.node.Hub().Get(meshconfig.RoutesName("checkout." + shop))
+	if entry == nil || entry.Tombstone {
+		t.Error("the routes of the service are gone")
+	}
+}
+
+func TestLastGoodSurvivesTheOperator(t *testing.T) {
+	i := newInstallation(t)
+	shop := newNamespace(t, nil)
+	split := gen.TrafficSplit(shop, "checkout", "checkout", gen.Backend("v1", 90), gen.Backend("v2", 10))
+	create(t, service(shop, "checkout"), service(shop, "v1"), service(shop, "v2"), split)
+	first := i.start(t)
+	revisions := func() []appsv1.ControllerRevision {
+		list := &appsv1.ControllerRevisionList{}
+		if err := api.List(t.Context(), list, client.InNamespace(shop), client.MatchingLabels{collect.LastGoodLabel: string(split.UID)}); err != nil {
+			t.Fatal(err)
+		}
+		return list.Items
+	}
+	waitForRevision := func(generation int64) {
+		t.Helper()
+		eventually(t, func() string {
+			if list := revisions(); len(list) != 1 || list[0].Revision != generation {
+				return fmt.Sprintf("%d revisions, want the one of generation %d", len(list), generation)
+			}
+			return ""
+		})
+	}
+	waitForRevision(1)
+	get(t, split).Spec.Backends[0].Weight = new(int32)
+	*split.Spec.Backends[0].Weight = 70
+	if err := api.Update(t.Context(), split); err != nil {
+		t.Fatal(err)
+	}
+	waitForRevision(2)
+	brokenRule()(get(t, split))
+	split.Spec.Rules[0].Weights[0].Backend = "v1"
+	if err := api.Update(t.Context(), split); err != nil {
+		t.Fatal(err)
+	}
+	onLastGood := func(r *replica) {
+		t.Helper()
+		eventually(t, func() string {
+			if got := line(get(t, split).Status.Conditions); !strings.Contains(got, "Ready=False(Invalid)") || split.Status.ObservedGeneration != 3 {
+				return "status: " + got
+			}
+			if split.Status.Weights != "v1 70, v2 10" {
+				return "weights in force: " + split.Status.Weights
+			}
+			p := r.leadership.Results.Published()
+			if p == nil || len(p.LastGood) != 1 {
+				return "nothing runs on its last good spec"
+			}
+			return ""
+		})
+	}
+	onLastGood(first)
+	first.stop()
+	second := i.start(t)
+	onLastGood(second)
+	waitForRevision(2)
+	if term := second.leadership.Publisher().Term().Term; term == 0 {
+		t.Error("the second leader has the term of the first")
+	}
+}
