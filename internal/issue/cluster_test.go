@@ -32,8 +32,8 @@ import (
 )
 
 // cluster is one operator against the real API server: its identity service over HTTP/2 and TLS, its roots, and in
-// cert-manager's place a loop that signs with a real CA. cert-manager itself runs in the end-to-end tests: its packages
-// would be most of this module's dependencies.
+// cert-manager's place a loop that signs with a real CA, so that it can be told to fail. cert-manager itself runs in
+// TestWithCertManager and in the end-to-end tests.
 type cluster struct {
 	client.Client
 	namespace string // the operator's
@@ -62,24 +62,47 @@ const (
 	signsForAnother
 )
 
+// newCluster is a cluster in namespaces of its own, where the loop signs.
 func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := newClient(t)
+	c.ca = newCA(t, "workload CA")
+	c.namespace = c.newNamespace(t, "heddle-")
+	c.writeCA(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var loop sync.WaitGroup
+	loop.Go(func() { c.certManager(ctx, t) })
+	t.Cleanup(func() {
+		cancel()
+		loop.Wait()
+	})
+	c.startOperator(t)
+	return c
+}
+
+func newClient(t *testing.T) *cluster {
 	t.Helper()
 	if apiServer == nil {
 		t.Skip("KUBEBUILDER_ASSETS is not set: run make test-envtest")
 	}
-	c := &cluster{ca: newCA(t, "workload CA"), log: &lines{}, registry: prometheus.NewRegistry()}
+	c := &cluster{log: &lines{}, registry: prometheus.NewRegistry()}
 	var err error
 	if c.Client, err = client.New(apiServer, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	c.namespace, c.shop = c.newNamespace(t, "heddle-"), c.newNamespace(t, "shop-")
-	c.writeCA(t)
+	c.shop = c.newNamespace(t, "shop-")
+	return c
+}
 
+// startOperator runs the identity service until the test ends.
+func (c *cluster) startOperator(t *testing.T) {
+	t.Helper()
 	operator := c.newManager(t)
 	c.roots = NewRoots(RootsOptions{
 		Client: operator.GetClient(), Live: operator.GetAPIReader(), Namespace: c.namespace, Log: c.logger(), Clock: c.now,
 	})
 	c.roots.every = time.Hour // whatever must be seen sooner has its own way
+	var err error
 	if c.server, err = New(Options{
 		Client: operator.GetClient(), Live: operator.GetAPIReader(), Cache: operator.GetCache(), Roots: c.roots,
 		TrustDomain: "cluster.local", Namespace: c.namespace, LeafDuration: time.Hour,
@@ -92,10 +115,19 @@ func newCluster(t *testing.T) *cluster {
 			t.Fatal(err)
 		}
 	}
-	c.start(t, operator)
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := operator.Start(ctx); err != nil {
+			t.Errorf("operator: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
 	c.serve(t)
 	eventually(t, "the first root is in force", func() bool { return len(c.roots.DER()) == 1 })
-	return c
 }
 
 func (c *cluster) newManager(t *testing.T) manager.Manager {
@@ -113,23 +145,6 @@ func (c *cluster) newManager(t *testing.T) manager.Manager {
 		t.Fatal(err)
 	}
 	return operator
-}
-
-// start runs the manager and the signing loop until the test ends.
-func (c *cluster) start(t *testing.T, operator manager.Manager) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	group.Go(func() {
-		if err := operator.Start(ctx); err != nil {
-			t.Errorf("operator: %v", err)
-		}
-	})
-	group.Go(func() { c.certManager(ctx, t) })
-	t.Cleanup(func() {
-		cancel()
-		group.Wait()
-	})
 }
 
 func (c *cluster) serve(t *testing.T) {

@@ -23,8 +23,9 @@ import (
 
 // apiServer is a real one, shared by the tests that need it; nil when KUBEBUILDER_ASSETS names no binaries.
 var (
-	apiServer *rest.Config
-	scheme    = runtime.NewScheme()
+	apiServer  *rest.Config
+	kubeconfig []byte
+	scheme     = runtime.NewScheme()
 )
 
 func TestMain(m *testing.M) {
@@ -63,6 +64,7 @@ func startAPIServer() (stop func() error, err error) {
 	if apiServer, err = env.Start(); err != nil {
 		return nil, fmt.Errorf("start the API server: %w", err)
 	}
+	kubeconfig = env.KubeConfig
 	return env.Stop, nil
 }
 

@@ -52,7 +52,7 @@ func (c *cluster) asOperator(t *testing.T) *rest.Config {
 			}
 		}
 		for _, object := range objects {
-			if err := c.Create(t.Context(), object); err != nil {
+			if err := client.IgnoreAlreadyExists(c.Create(t.Context(), object)); err != nil {
 				t.Fatal(err)
 			}
 		}

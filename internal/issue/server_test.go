@@ -256,11 +256,11 @@ func (c *cluster) refusedWith(t *testing.T, err error, want Reason, code connect
 	c.logged(t, "certificate refused", string(want))
 }
 
-// nothingLeft says that no CertificateRequest stays behind.
+// nothingLeft says that no CertificateRequest of ours stays behind.
 func (c *cluster) nothingLeft(t *testing.T) {
 	t.Helper()
 	list := &cmapi.CertificateRequestList{}
-	if err := c.List(t.Context(), list, client.InNamespace(c.namespace)); err != nil {
+	if err := c.List(t.Context(), list, client.InNamespace(c.namespace), client.MatchingLabels(RequestLabels())); err != nil {
 		t.Fatal(err)
 	}
 	if len(list.Items) != 0 {
