@@ -10,13 +10,13 @@ CLUSTER     ?= local
 FUZZTIME    ?= 10s
 DURATION    ?= 30m
 
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 PROTOGEN    := go run -C tools/proto -exec 'env -C $(CURDIR)' ./protogen
 GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 CLUSTER_CMD := bin/cluster -provider $(CLUSTER)
-MODULES     := . tools/proto tools/images test/cluster
+MODULES     := . tools/proto tools/images tools/olm test/cluster
 
 export CGO_ENABLED ?= 0
 export GOFLAGS ?= -buildvcs=false
@@ -94,7 +94,7 @@ test: test-unit test-envtest test-e2e ## All tests, the real cluster's included
 .PHONY: test-unit
 test-unit: ## Unit, golden, property, pipeline and architecture tests, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -v -e /test/envtest -e /test/e2e -e /controllers)
-	@for m in tools/images test/cluster; do (cd $$m && go test ./...) || exit 1; done
+	@for m in tools/images tools/olm test/cluster; do (cd $$m && go test ./...) || exit 1; done
 
 .PHONY: test-envtest
 test-envtest: bin/cluster ## Tests against a real API server
@@ -118,4 +118,4 @@ bench: ## Benchmarks of the compiler and the data path
 
 .PHONY: bundle
 bundle: ## The OLM bundle in bundle/
-	go run -C tools/bundle . -root $(CURDIR)
+	go run -C tools/olm . -root $(CURDIR)

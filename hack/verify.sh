@@ -20,7 +20,9 @@ same() { # same WHAT PATH...: the copy's paths are the tree's
 make -s -C "$copy" generate manifests
 same "make generate" api internal/meshconfig internal/signedconfig internal/controlapi
 same "make manifests" config/crd config/rbac
-for m in . tools tools/proto tools/lint tools/images test/cluster test/cluster/certmanager; do
+make -s -C "$copy" bundle
+same "make bundle" bundle
+for m in . tools tools/proto tools/lint tools/images tools/olm test/cluster test/cluster/certmanager; do
 	(cd "$copy/$m" && go mod tidy)
 	same "go mod tidy in $m" "$m/go.mod" "$m/go.sum"
 done

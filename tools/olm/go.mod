@@ -1,4 +1,4 @@
-module github.com/heddle-mesh/heddle/tools/bundle
+module github.com/heddle-mesh/heddle/tools/olm
 
 go 1.26.3
 
