@@ -100,7 +100,7 @@ func runCertManager(t *testing.T) {
 		cancel()
 		_ = command.Wait() // it was killed
 		if t.Failed() {
-			text, _ := os.ReadFile(log.Name()) //nolint:errcheck // a hint more
+			text, _ := os.ReadFile(log.Name())
 			t.Logf("cert-manager said:\n%s", text)
 		}
 	})

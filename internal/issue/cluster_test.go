@@ -160,6 +160,7 @@ func (c *cluster) serve(t *testing.T) {
 
 // certManager signs what is there, again and again, as its approver and its CA issuer would.
 func (c *cluster) certManager(ctx context.Context, t *testing.T) {
+	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -183,28 +184,36 @@ func (c *cluster) certManager(ctx context.Context, t *testing.T) {
 }
 
 func (c *cluster) decide(t *testing.T, request *cmapi.CertificateRequest) {
+	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	set := func(kind cmapi.CertificateRequestConditionType, status cmmeta.ConditionStatus, reason, message string) {
 		request.Status.Conditions = append(request.Status.Conditions,
 			cmapi.CertificateRequestCondition{Type: kind, Status: status, Reason: reason, Message: message})
 	}
+	approve := func() {
+		set(cmapi.CertificateRequestConditionApproved, cmmeta.ConditionTrue, "cert-manager.io", "approved")
+	}
 	switch c.mood {
 	case ignores:
-		return
 	case denies:
 		set(cmapi.CertificateRequestConditionDenied, cmmeta.ConditionTrue, "policy", "not in this house")
-		return
-	}
-	set(cmapi.CertificateRequestConditionApproved, cmmeta.ConditionTrue, "cert-manager.io", "approved")
-	switch c.mood {
 	case fails:
+		approve()
 		set(cmapi.CertificateRequestConditionReady, cmmeta.ConditionFalse, cmapi.CertificateRequestReasonFailed, "no key")
-		return
 	case approvesOnly:
+		approve()
 		set(cmapi.CertificateRequestConditionReady, cmmeta.ConditionFalse, cmapi.CertificateRequestReasonPending, "Referenced secret not found")
-		return
+	case signs, signsForAnother:
+		approve()
+		c.sign(t, request)
+		set(cmapi.CertificateRequestConditionReady, cmmeta.ConditionTrue, cmapi.CertificateRequestReasonIssued, "issued")
 	}
+}
+
+// sign is called with c.mu held.
+func (c *cluster) sign(t *testing.T, request *cmapi.CertificateRequest) {
+	t.Helper()
 	block, _ := pem.Decode(request.Spec.Request)
 	csr := parse(t, block.Bytes)
 	if c.mood == signsForAnother {
@@ -215,7 +224,6 @@ func (c *cluster) decide(t *testing.T, request *cmapi.CertificateRequest) {
 		cert.NotBefore, cert.NotAfter = now.Add(-time.Second), now.Add(request.Spec.Duration.Duration)
 	})
 	request.Status.Certificate, request.Status.CA = toPEM(leaf), c.ca.pem()
-	set(cmapi.CertificateRequestConditionReady, cmmeta.ConditionTrue, cmapi.CertificateRequestReasonIssued, "issued")
 }
 
 func (c *cluster) setMood(m mood) {

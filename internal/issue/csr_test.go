@@ -79,7 +79,7 @@ func TestOtherRequestsAreRefused(t *testing.T) {
 		"a common name":             {&x509.CertificateRequest{URIs: uris(t, checkout), Subject: pkix.Name{CommonName: "checkout"}}, ReasonSubject},
 		"a bundle of attributes": {&x509.CertificateRequest{
 			URIs: uris(t, checkout),
-			Attributes: []pkix.AttributeTypeAndValueSET{{
+			Attributes: []pkix.AttributeTypeAndValueSET{{ //nolint:staticcheck // nothing else makes such a request
 				Type:  asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 8},
 				Value: [][]pkix.AttributeTypeAndValue{{{Type: asn1.ObjectIdentifier{1, 2, 3}, Value: "x"}}},
 			}},

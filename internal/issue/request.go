@@ -60,7 +60,7 @@ func (s *Server) newRequest(csr *certificateRequest, c *caller) *cmapi.Certifica
 
 func randomSuffix() string {
 	var b [10]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand never fails
+	rand.Read(b[:])
 	return fmt.Sprintf("%x", b)
 }
 
@@ -125,6 +125,7 @@ func outcome(request *cmapi.CertificateRequest) ([]byte, error) {
 			if is {
 				return nil, refuse(ReasonFailed, "CertificateRequest %s is invalid: %s", name, condition.Message)
 			}
+		case cmapi.CertificateRequestConditionApproved: // what comes next decides
 		case cmapi.CertificateRequestConditionReady:
 			switch {
 			case is && len(request.Status.Certificate) > 0:

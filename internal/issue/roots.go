@@ -182,7 +182,7 @@ func (r *Roots) current(ctx context.Context) ([]*x509.Certificate, error) {
 	}
 	certs, err := caCertificates(secret.Data)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", key, err)
+		return nil, fmt.Errorf("read Secret %s: %w", key, err)
 	}
 	return certs, nil
 }
@@ -201,7 +201,7 @@ func (r *Roots) kept(ctx context.Context) (*corev1.ConfigMap, rootSet, error) {
 	}
 	set, err := decodeRoots(kept.Data[keyState])
 	if err != nil {
-		return nil, nil, fmt.Errorf("ConfigMap %s: %w; mend or delete it", r.configMap(), err)
+		return nil, nil, fmt.Errorf("read ConfigMap %s: %w; mend or delete it", r.configMap(), err)
 	}
 	return kept, set, nil
 }

@@ -142,8 +142,11 @@ func decodeRoots(state string) (rootSet, error) {
 	set := make(rootSet, 0, len(stored))
 	for i, entry := range stored {
 		certs, err := parseChain([]byte(entry.PEM))
-		if err != nil || len(certs) != 1 {
-			return nil, fmt.Errorf("read workload root %d: want one certificate in PEM: %v", i, err)
+		if err == nil && len(certs) != 1 {
+			err = fmt.Errorf("%d certificates: want one", len(certs))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read workload root %d: %w", i, err)
 		}
 		r := root{cert: certs[0], since: entry.Since}
 		if entry.Replaced != nil {
