@@ -16,6 +16,7 @@ package controllers
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mesh.heddle.io,resources=trafficsplits;serviceprofiles;meshpolicies,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mesh.heddle.io,resources=trafficsplits/status;serviceprofiles/status;meshpolicies/status,verbs=get;patch
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,resourceNames=trafficsplits.mesh.heddle.io;serviceprofiles.mesh.heddle.io;meshpolicies.mesh.heddle.io,verbs=get
 // +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=create

@@ -27,6 +27,9 @@ import (
 	"github.com/heddle-mesh/heddle/internal/snapshot"
 )
 
+// missingPoll is how often the cluster is read while a CRD of ours is gone.
+const missingPoll = 5 * time.Second
+
 // Collector reads the cluster; *collect.Collector does.
 type Collector interface {
 	Take(ctx context.Context) (*snapshot.Snapshot, error)
@@ -52,7 +55,6 @@ func (r *meshReconciler) setup(mgr ctrl.Manager) error {
 	for _, s := range []source.TypedSource[oneKey]{
 		input(mgr, &corev1.Service{}, anyChange[*corev1.Service]()),
 		input(mgr, &discoveryv1.EndpointSlice{}, anyChange[*discoveryv1.EndpointSlice]()),
-		input(mgr, &networkingv1.ServiceCIDR{}, anyChange[*networkingv1.ServiceCIDR]()),
 		input(mgr, &corev1.Pod{}, changeOf(podInput)),
 		input(mgr, &corev1.Node{}, changeOf(nodeInput)),
 		input(mgr, &v1alpha1.TrafficSplit{}, changeOf(objectInput[*v1alpha1.TrafficSplit])),
@@ -60,6 +62,10 @@ func (r *meshReconciler) setup(mgr ctrl.Manager) error {
 		input(mgr, &v1alpha1.MeshPolicy{}, changeOf(objectInput[*v1alpha1.MeshPolicy])),
 	} {
 		b = b.WatchesRawSource(s)
+	}
+	// Kubernetes serves ServiceCIDRs since 1.33; a kind that it does not serve would hold the controller up.
+	if _, err := mgr.GetRESTMapper().RESTMapping(networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR").GroupKind()); err == nil {
+		b = b.WatchesRawSource(input(mgr, &networkingv1.ServiceCIDR{}, anyChange[*networkingv1.ServiceCIDR]()))
 	}
 	return b.Complete(r)
 }
@@ -93,6 +99,10 @@ func (r *meshReconciler) Reconcile(ctx context.Context, _ oneKey) (reconcile.Res
 	r.results.publish(result)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("publish: %w", err)
+	}
+	if len(snap.Missing) > 0 {
+		ctrl.LoggerFrom(ctx).Info("the API server does not serve kinds of the mesh: what is known of them stays in force", "kinds", snap.Missing)
+		return reconcile.Result{RequeueAfter: missingPoll}, nil // their return makes no event
 	}
 	return reconcile.Result{}, nil
 }

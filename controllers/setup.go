@@ -100,6 +100,10 @@ const (
 	retryLast  = 10 * time.Second
 )
 
+// syncTimeout is how long a controller waits for a kind that the API server does not serve. The others, and the servers,
+// go on meanwhile; the default of two minutes would end the operator.
+const syncTimeout = 365 * 24 * time.Hour
+
 // everywhere has a controller run on every replica. Names need not be unique in the process, for tests run several
 // managers in one.
 func everywhere[request comparable]() controller.TypedOptions[request] {
@@ -107,6 +111,7 @@ func everywhere[request comparable]() controller.TypedOptions[request] {
 	return controller.TypedOptions[request]{
 		NeedLeaderElection: &elected,
 		SkipNameValidation: &skip,
+		CacheSyncTimeout:   syncTimeout,
 		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[request](retryFirst, retryLast),
 	}
 }
