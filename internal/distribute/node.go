@@ -159,7 +159,8 @@ func (n *Node) Counters() Counters { return n.counters.snapshot() }
 func (n *Node) Streams() (proxies, replicas int) { return n.server.count() }
 
 // NewHTTPServer returns the control server: HTTP/2 on TLS 1.3 alone, with dead peers noticed by pings. Client
-// certificates are asked for and judged by the handlers, since IdentityService needs none.
+// certificates are asked for and judged by the handlers, since IdentityService needs none. Run's end ends the streams:
+// call Shutdown after it.
 func NewHTTPServer(certificate func() *tls.Certificate, handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)

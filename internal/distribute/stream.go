@@ -148,7 +148,7 @@ func (st *stream) send() {
 			st.cancel(errGone)
 		case <-terminating:
 			terminating = nil
-			st.sendOne(&controlapi.StreamResponse{
+			st.say(&controlapi.StreamResponse{
 				Message: &controlapi.StreamResponse_Terminating{Terminating: &controlapi.Terminating{}},
 			})
 		case <-st.watcher.wake:
@@ -166,18 +166,16 @@ func (st *stream) sendDue() {
 		if e == nil {
 			continue
 		}
-		if st.sendOne(&controlapi.StreamResponse{Message: &controlapi.StreamResponse_Envelope{Envelope: e.Envelope}}) {
-			st.server.node.counters.update(func(c *Counters) { c.Sent[name.Kind()]++ })
-		}
+		// Counted before, so that what has been acked has been counted.
+		st.server.node.counters.update(func(c *Counters) { c.Sent[name.Kind()]++ })
+		st.say(&controlapi.StreamResponse{Message: &controlapi.StreamResponse_Envelope{Envelope: e.Envelope}})
 	}
 }
 
-func (st *stream) sendOne(m *controlapi.StreamResponse) bool {
+func (st *stream) say(m *controlapi.StreamResponse) {
 	if err := st.conn.Send(m); err != nil {
 		st.cancel(fmt.Errorf("send: %w", err))
-		return false
 	}
-	return true
 }
 
 // hint returns what other pods of the identity use, and remembers it.

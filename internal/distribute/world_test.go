@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -81,6 +83,7 @@ func (w *world) replica(t *testing.T) *replica {
 	})
 	path, handler := n.Handler()
 	server := NewHTTPServer(func() *tls.Certificate { return own }, mux(path, handler))
+	server.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail are part of some tests
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -21,6 +21,7 @@ var errGivenUp = errors.New("given up meanwhile")
 // arrival is an envelope on its way into force.
 type arrival struct {
 	name      meshconfig.Name
+	sub       *subscription // that it came for
 	statement *signedconfig.Statement
 	message   proto.Message // nil: a tombstone
 	envelope  []byte
@@ -48,13 +49,14 @@ func (a *Agent) admit(r *arrival) error {
 		return &signedconfig.Error{Reason: signedconfig.ReasonNotRequested, Detail: err.Error()}
 	}
 	r.name = name
-	requested, recently := a.holdings.requested(name)
+	var recently bool
+	r.sub, recently = a.holdings.requested(name)
 	switch {
 	case name.Kind() == meshconfig.KindEndpoints && name == name.Subscription():
 		return &signedconfig.Error{Reason: signedconfig.ReasonNotRequested, Detail: "a name for all shards is no section's"}
-	case !requested && recently:
+	case r.sub == nil && recently:
 		return errGivenUp
-	case !requested:
+	case r.sub == nil:
 		return &signedconfig.Error{Reason: signedconfig.ReasonNotRequested, Detail: "nobody asked for section " + string(name)}
 	}
 	if err := a.floors.Check(string(name), st.Serial, st.Digest()); err != nil {
@@ -69,6 +71,7 @@ func (a *Agent) admit(r *arrival) error {
 	}
 	if held, ok := a.holdings.get(name); ok && held.digest == st.Digest() {
 		a.settle(r) // signed again
+		a.supersede(name)
 		return nil
 	}
 	if r.message, err = a.decode(name, st.Payload); err != nil {
@@ -121,7 +124,7 @@ func (a *Agent) apply(r *arrival) error {
 	case *meshconfig.Binding:
 		a.bind(meshconfig.Name(m.GetInbound()))
 	case *meshconfig.Inbound:
-		return a.unwait(r.name)
+		a.unwait(r.name)
 	}
 	return nil
 }
@@ -145,24 +148,31 @@ func (a *Agent) awaited() meshconfig.Name {
 	return meshconfig.Name(binding.GetInbound())
 }
 
+// supersede gives up a binding that waits when a newer version has come. Callers hold a.turn.
+func (a *Agent) supersede(name meshconfig.Name) {
+	if name.Kind() == meshconfig.KindBinding && a.pending != nil {
+		a.bind(a.bound)
+	}
+}
+
 // unwait puts the binding in force that waited for an inbound section. Callers hold a.turn.
-func (a *Agent) unwait(inbound meshconfig.Name) error {
+func (a *Agent) unwait(inbound meshconfig.Name) {
 	if a.awaited() != inbound {
-		return nil
+		return
 	}
 	r := a.pending
-	err := a.apply(r)
-	if err != nil {
+	if err := a.apply(r); err != nil {
 		a.reject(r.envelope, err)
 	}
-	return nil
 }
 
 // bind notes which inbound section is in force, and gives up the others. Callers hold a.turn.
 func (a *Agent) bind(inbound meshconfig.Name) {
 	old, awaited := a.bound, a.awaited()
 	a.bound, a.pending = inbound, nil
-	a.holdings.fix(inbound)
+	if inbound != "" {
+		a.holdings.fix(inbound)
+	}
 	for _, name := range []meshconfig.Name{old, awaited} {
 		if name != "" && name != inbound {
 			a.holdings.unfix(name)
@@ -178,6 +188,7 @@ func (a *Agent) bury(r *arrival) {
 	case name == meshconfig.MeshName, name.Kind() == meshconfig.KindBinding, name != "" && name == a.bound:
 		a.opts.Log.Info("a section that this workload needs was deleted; it stays in force", "section", name)
 		a.outbox.ack(name, r.statement.Digest())
+		a.supersede(name)
 		return
 	case a.holdings.live(name):
 		a.opts.Remove(name)
@@ -197,7 +208,7 @@ func (a *Agent) settle(r *arrival) {
 		serial: st.Serial, digest: digest, tombstone: st.Tombstone, size: len(r.envelope),
 		issued: st.IssuedAt, applied: a.opts.Clock(),
 	}
-	if !a.holdings.set(r.name, held) {
+	if !a.holdings.set(r.sub, r.name, held) {
 		return // given up while it was applied
 	}
 	if r.stored {
@@ -217,7 +228,7 @@ func (a *Agent) reject(envelope []byte, err error) {
 	if e, bad := signedconfig.Decode(envelope); bad == nil {
 		// What it claims, to name it by. Nothing of it is believed.
 		if parsed, bad := meshconfig.ParseName(e.Section); bad == nil {
-			if requested, _ := a.holdings.requested(parsed); requested {
+			if sub, _ := a.holdings.requested(parsed); sub != nil {
 				name, digest = parsed, e.Digest()
 			}
 		}

@@ -111,6 +111,31 @@ func TestABindingWaitsForItsInboundSection(t *testing.T) {
 	})
 }
 
+// A binding that waits is given up when the one in force is signed again after it.
+func TestABindingThatIsTakenBackIsNotPutInForce(t *testing.T) {
+	w := newWorld(t)
+	o := w.operator(t)
+	publisher := w.lead(o, 1)
+	shop := w.shop("pod")
+	check(t, publisher.Publish(shop))
+	p := start(t, w.files(t, "pod", o.address))
+	await(t, "the proxy is ready", p.ready)
+	next, name := meshconfig.InboundName("bbbb"), meshconfig.BindingName("pod")
+	p.mu.Lock()
+	p.refuse[next] = true
+	p.mu.Unlock()
+	shop[next], shop[name] = inbound(), binding("pod", next)
+	check(t, publisher.Publish(shop))
+	await(t, "the next binding waits", func() bool { return p.Rejected()[reasonTable] == 1 })
+	shop[name] = binding("pod", inboundName)
+	check(t, publisher.Publish(shop))
+	await(t, "the last binding is acked again", func() bool { return o.Programmed([]meshconfig.Name{name}).Acked == 1 })
+	await(t, "nobody waits for the next inbound section", func() bool { return o.Programmed([]meshconfig.Name{next}).Subscribed == 0 })
+	if d := p.Dump(); d.Pending != "" || !p.ready() {
+		t.Errorf("pending %q, ready %t", d.Pending, p.ready())
+	}
+}
+
 // What the workload itself needs stays in force when it is deleted.
 func TestADeletedBindingStaysInForce(t *testing.T) {
 	w := newWorld(t)

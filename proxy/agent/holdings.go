@@ -172,13 +172,13 @@ func (h *holdings) unidle(s *subscription) {
 	}
 }
 
-// requested says whether a section was asked for, and if not, whether it was until just now.
-func (h *holdings) requested(name meshconfig.Name) (yes, recently bool) {
+// requested returns the subscription under which a section was asked for, and if there is none, whether there was one
+// until just now.
+func (h *holdings) requested(name meshconfig.Name) (s *subscription, recently bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, yes = h.subs[name.Subscription()]
 	_, recently = h.recent[name.Subscription()]
-	return yes, recently
+	return h.subs[name.Subscription()], recently
 }
 
 // get returns what is held of a section.
@@ -199,12 +199,12 @@ func (h *holdings) live(name meshconfig.Name) bool {
 	return ok && !held.tombstone
 }
 
-// set notes what is held of a section, unless its subscription has ended meanwhile.
-func (h *holdings) set(name meshconfig.Name, held section) bool {
+// set notes what is held of a section, unless the subscription that it came for has ended meanwhile: then the table has
+// dropped it, even if another one has begun.
+func (h *holdings) set(s *subscription, name meshconfig.Name, held section) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.subs[name.Subscription()]
-	if s == nil {
+	if h.subs[s.name] != s {
 		return false
 	}
 	s.sections[name] = held

@@ -37,6 +37,7 @@ type Identity struct {
 	changed chan struct{} // closed when the certificate changes
 	again   chan struct{} // of size 1: renew now
 	trouble error         // of the last attempt; nil after a success
+	doubted time.Time     // when the operator last refused the certificate; zero after it accepted one
 }
 
 // issuer sends a CSR, DER, and returns the chain, DER and leaf first.
@@ -129,11 +130,44 @@ func (i *Identity) setRoots(ders [][]byte) {
 	i.roots.Store(pool)
 	i.rootCerts.Store(&certs)
 	if c := i.Certificate(); c != nil && i.verify(c.Certificate, i.clock()) != nil {
-		select {
-		case i.again <- struct{}{}:
-		default:
-		}
+		i.renewNow()
 	}
+}
+
+// refused says that the operator does not take the certificate: another is asked for, at most once a minute, and taken
+// even if it does not chain to the roots that are held. So a proxy that missed a change of the CA comes back.
+func (i *Identity) refused() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	now := i.clock()
+	if now.Sub(i.doubted) < maxPause {
+		return
+	}
+	i.doubted = now
+	i.renewNow()
+}
+
+// accepted says that the operator takes the certificate.
+func (i *Identity) accepted() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.doubted = time.Time{}
+}
+
+func (i *Identity) renewNow() {
+	select {
+	case i.again <- struct{}{}:
+	default:
+	}
+}
+
+// usable says whether the certificate held is valid, and not one that the operator refuses.
+func (i *Identity) usable(now time.Time) bool {
+	i.mu.Lock()
+	doubted := i.doubted
+	i.mu.Unlock()
+	c := i.Certificate()
+	return c != nil && doubted.IsZero() && i.verify(c.Certificate, now) == nil
 }
 
 // set makes a certificate the newest.

@@ -251,6 +251,30 @@ func TestACertificateOfTheNextCAIsBetterThanNone(t *testing.T) {
 	})
 }
 
+// The CA is replaced without an overlap: the operator refuses the certificate, and the next one brings the new roots.
+func TestAProxyComesBackAfterItsCAIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	o := w.operator(t)
+	check(t, w.lead(o, 1).Publish(w.shop("pod")))
+	service := newDoor(t, o.address)
+	p := start(t, w.files(t, "pod", service.address()))
+	await(t, "the proxy is ready", p.ready)
+	issued := w.identities.issued.Load()
+
+	next := newWorld(t)
+	next.serving, next.config, next.signer, next.pods = w.serving, w.config, w.signer, w.pods
+	o = next.operator(t)
+	check(t, next.lead(o, 2).Publish(next.shop("pod")))
+	service.lead(o.address)
+	await(t, "the proxy has the new roots", func() bool {
+		roots := p.Identity().Dump().Roots
+		return p.ready() && len(roots) == 1 && roots[0].Serial == next.workload.Certificate.SerialNumber.Text(16)
+	})
+	if n := next.identities.issued.Load(); n < 1 || n > 3 || w.identities.issued.Load() != issued {
+		t.Errorf("asked %d times for a certificate", n)
+	}
+}
+
 func TestAKeptCertificateOfNoUseIsRemoved(t *testing.T) {
 	w := newWorld(t)
 	other := shopper

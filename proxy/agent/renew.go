@@ -118,8 +118,8 @@ func (i *Identity) renew(ctx context.Context) error {
 	return nil
 }
 
-// adopt judges what was issued. While the certificate held is no longer valid, one that does not chain to the roots held
-// is better than none: with it the operator's stream brings the roots of now. Peers judge for themselves.
+// adopt judges what was issued. While the certificate held is of no use, one that does not chain to the roots held is
+// better than none: with it the operator's stream brings the roots of now. Peers judge for themselves.
 func (i *Identity) adopt(key *ecdsa.PrivateKey, chain [][]byte) (*tls.Certificate, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no certificate")
@@ -133,8 +133,7 @@ func (i *Identity) adopt(key *ecdsa.PrivateKey, chain [][]byte) (*tls.Certificat
 	}
 	now := i.clock()
 	if err := i.verify(chain, now); err != nil {
-		held := i.Certificate()
-		if held != nil && i.verify(held.Certificate, now) == nil {
+		if i.usable(now) {
 			return nil, err
 		}
 		unjudged := &Identity{id: i.id} // without roots

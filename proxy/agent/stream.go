@@ -40,6 +40,9 @@ func (a *Agent) follow(ctx context.Context) {
 			return
 		}
 		a.status.disconnected(err)
+		if connect.CodeOf(err) == connect.CodeUnauthenticated {
+			a.identity.refused()
+		}
 		if time.Since(begun) >= settled {
 			pause.Reset()
 		}
@@ -84,6 +87,7 @@ func (a *Agent) stream(ctx context.Context, certificate *tls.Certificate) error 
 	a.outbox.open(true)
 	defer a.outbox.open(false)
 	a.status.connect()
+	a.identity.accepted()
 	a.opts.Log.Info("connected to the operator", "address", a.opts.ControlAddress)
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -129,6 +131,7 @@ func (w *world) serve(tb testing.TB, path string, config http.Handler) (address 
 	mux.Handle(path, config)
 	mux.Handle(controlapi.NewIdentityServiceHandler(w.identities))
 	server := distribute.NewHTTPServer(func() *tls.Certificate { return own }, mux)
+	server.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail are part of some tests
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(tb, err)
 	served := make(chan error, 1)
