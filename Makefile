@@ -99,7 +99,7 @@ test-unit: ## Unit, golden, property, pipeline and architecture tests, with the 
 .PHONY: test-envtest
 test-envtest: bin/cluster ## Tests against a real API server
 	KUBEBUILDER_ASSETS=$$($(CLUSTER_CMD) envtest-assets) KUBE_CACHE_MUTATION_DETECTOR=true \
-		go test -timeout 15m ./test/envtest/... ./controllers/... ./internal/issue/... ./webhook/...
+		go test -timeout 15m ./test/envtest/... ./controllers/... ./cmd/operator/... ./internal/issue/... ./webhook/...
 
 .PHONY: test-e2e
 test-e2e: images bin/cluster ## End to end on the local cluster

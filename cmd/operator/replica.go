@@ -49,6 +49,7 @@ type replica struct {
 	certificates *certificateFiles
 	pods         *distribute.Pods
 	election     *leader.Election
+	leads        func() bool
 	node         *distribute.Node
 	control      *controlServer
 }
@@ -155,6 +156,7 @@ func (r *replica) newLeadership(config *rest.Config) (*controllers.Leadership, e
 		Node: r.node, Results: &controllers.Results{}, Clock: r.clock, Log: log,
 		While: []func(context.Context) error{janitor.Start},
 	}
+	r.leads = l.Leads
 	r.election = leader.NewElection(leader.Options{
 		Leases: cluster.CoordinationV1(), Namespace: r.namespace, Name: serviceName, Address: r.replicaAddress(),
 		Lead: l.Lead, Log: log,
