@@ -108,7 +108,7 @@ func (d *demo) install(ctx context.Context) error {
 
 func (d *demo) shop(ctx context.Context) error {
 	return d.cluster.kubectls(ctx,
-		"apply -f "+d.manifests,
+		"apply -k "+d.manifests,
 		"-n shop rollout status deployment,statefulset --timeout=180s",
 		"-n shop wait trafficsplits,serviceprofiles,meshpolicies --all --for=condition=Ready --timeout=60s",
 	)

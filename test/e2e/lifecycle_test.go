@@ -103,6 +103,6 @@ func TestDeletingEveryObjectReturnsTheMeshToItsDefaults(t *testing.T) {
 	if s.Failed != 0 {
 		t.Errorf("%+v", s)
 	}
-	lines(t, "apply -f test/shop/manifests")
+	lines(t, "apply -k test/shop/manifests")
 	awaitCondition(t, "shop", "trafficsplit/checkout", "Ready", "True")
 }

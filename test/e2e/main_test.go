@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		"apply -k config/demo",
 		"-n heddle-system wait certificates --all --for=condition=Ready --timeout=120s",
 		"-n heddle-system rollout status deployment/heddle-operator --timeout=180s",
-		"apply -f test/shop/manifests",
+		"apply -k test/shop/manifests",
 		"-n shop rollout status deployment,statefulset --timeout=240s",
 	} {
 		if _, err := kubectl(ctx, strings.Fields(command)...); err != nil {
