@@ -25,6 +25,8 @@ func Compile(s *snapshot.Snapshot) *Result {
 
 // CompileWith does the same, with what the compilation before left; nil is allowed. The memo that it returns is for the
 // next one. A memo serves one caller at a time, and any snapshot.
+//
+//nolint:revive // compile.With says nothing
 func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
 	c := &compilation{
 		work: newWork(memo), snapshot: s,

@@ -153,7 +153,7 @@ func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]
 // usable says whether an endpoint may get requests. An endpoint whose pod is not known, or is another one by now, is
 // left out: it is not known whether it is meshed, and it must not be dialled in plaintext by mistake.
 func usable(s *service, e *sliceEndpoint, p *pod) bool {
-	if !e.ready && !(e.serving && e.terminating) && !s.publishNotReady {
+	if leaving := e.serving && e.terminating; !e.ready && !leaving && !s.publishNotReady {
 		return false
 	}
 	if e.pod != "" && (p == nil || e.podUID != "" && e.podUID != p.uid) {

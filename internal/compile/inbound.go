@@ -195,8 +195,8 @@ func (in *inbound) close() {
 		refuse(p)
 	}
 	in.plaintext = nil
+	tooBig := problem{v1alpha1.ReasonInvalid, "spec.authorization: the rules of all policies that apply to some of its workloads are too large together, so that everything is denied there: use fewer or shorter rules"}
 	for _, origin := range in.origins {
-		in.problems = append(in.problems, policyProblem{origin: origin, problem: problem{v1alpha1.ReasonInvalid,
-			"spec.authorization: the rules of all policies that apply to some of its workloads are too large together, so that everything is denied there: use fewer or shorter rules"}})
+		in.problems = append(in.problems, policyProblem{origin: origin, problem: tooBig})
 	}
 }

@@ -62,7 +62,7 @@ func hashOf(t testing.TB, s *snapshot.Snapshot) [32]byte {
 
 func TestAMemoChangesNothingButTheWork(t *testing.T) {
 	seed := rand.Uint64()
-	for run := range uint64(10) {
+	for run := range uint64(4) {
 		w := newWorld(seed + run)
 		for range 40 {
 			w.edit()
@@ -166,7 +166,7 @@ func checkGarbage(t *testing.T, s *snapshot.Snapshot) {
 
 func TestGarbageIsCompiled(t *testing.T) {
 	seed := rand.Int64()
-	for i := range int64(150) {
+	for i := range int64(60) {
 		f := randfill.NewWithSeed(seed+i).NilChance(0.3).NumElements(0, 4).MaxDepth(12)
 		checkGarbage(t, garbage(f))
 		if t.Failed() {

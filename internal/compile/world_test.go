@@ -4,7 +4,6 @@ package compile
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -227,8 +226,7 @@ func (w *world) snapshot() *snapshot.Snapshot {
 	s.Sort()
 	s.EndpointSlices = gen.Slices(s.Services, s.Pods)
 	for _, slice := range s.EndpointSlices { // equal ones have equal versions
-		data, _ := json.Marshal(slice)
-		slice.ResourceVersion = fmt.Sprintf("%x", sha256.Sum256(data))
+		slice.ResourceVersion = fmt.Sprintf("%x", sha256.Sum256([]byte(slice.String())))
 	}
 	w.shuffle(s)
 	return s

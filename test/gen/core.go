@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -150,7 +149,7 @@ func Endpoint(pod *corev1.Pod, conditions ...Condition) Option[discoveryv1.Endpo
 	return func(s *discoveryv1.EndpointSlice) {
 		Address(pod.Status.PodIP, conditions...)(s)
 		s.Endpoints[len(s.Endpoints)-1].TargetRef = &corev1.ObjectReference{
-			Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
+			Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 		}
 	}
 }
