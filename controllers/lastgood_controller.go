@@ -36,7 +36,7 @@ type lastGoodReconciler struct {
 }
 
 func (r *lastGoodReconciler) setup(mgr ctrl.Manager) error {
-	all := func() []snapshot.ObjectKey { return r.results.keys("") }
+	all := func(context.Context) []snapshot.ObjectKey { return r.results.keys("") }
 	return builder.TypedControllerManagedBy[snapshot.ObjectKey](mgr).Named("last-good").
 		WatchesRawSource(signalSource(&r.results.Changed, lastGoodEvery, all)).
 		WithOptions(everywhere[snapshot.ObjectKey]()).WithLogConstructor(logConstructor[snapshot.ObjectKey](mgr, "last-good")).

@@ -109,7 +109,7 @@ func (r *meshReconciler) Reconcile(ctx context.Context, _ oneKey) (reconcile.Res
 
 // input is a kind that shapes config.
 func input[T client.Object](mgr ctrl.Manager, kind T, changes predicate.TypedPredicate[T]) source.TypedSource[oneKey] {
-	one := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []oneKey { return onlyKey() })
+	one := handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, _ T) []oneKey { return onlyKey(ctx) })
 	return source.TypedKind(mgr.GetCache(), kind, one, changes)
 }
 

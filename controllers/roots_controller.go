@@ -54,12 +54,11 @@ func (r *rootsReconciler) setup(mgr ctrl.Manager) error {
 			return []namespaceKey{namespaceKey(c.Namespace)}
 		}
 	})
-	all := func() []namespaceKey { return r.all(context.Background()) }
 	return builder.TypedControllerManagedBy[namespaceKey](mgr).Named("roots").
 		WatchesRawSource(source.TypedKind(mgr.GetCache(), &corev1.Namespace{}, namespaceOf)).
 		WatchesRawSource(source.TypedKind(mgr.GetCache(), &corev1.ConfigMap{}, configMapOf)).
-		WatchesRawSource(signalSource(&r.roots.Changed, time.Second, all)).
-		WatchesRawSource(signalSource(&r.leadership.Begun, 0, all)).
+		WatchesRawSource(signalSource(&r.roots.Changed, time.Second, r.all)).
+		WatchesRawSource(signalSource(&r.leadership.Begun, 0, r.all)).
 		WithOptions(everywhere[namespaceKey]()).WithLogConstructor(logConstructor[namespaceKey](mgr, "roots")).
 		Complete(r)
 }

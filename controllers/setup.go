@@ -92,7 +92,7 @@ func (a acks) Start(ctx context.Context) error {
 // oneKey is the request of a controller that has one thing to do: all events are one.
 type oneKey struct{}
 
-func onlyKey() []oneKey { return []oneKey{{}} }
+func onlyKey(context.Context) []oneKey { return []oneKey{{}} }
 
 // Retries after errors, which the workqueue doubles.
 const (

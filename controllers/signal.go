@@ -30,9 +30,11 @@ func (s *Signal) Notify() {
 	}
 }
 
-// Subscribe returns a channel that is received from after each Notify, and a func that ends it.
+// Subscribe returns a channel that is received from at once, for what was notified before, and after each Notify; and a
+// func that ends it.
 func (s *Signal) Subscribe() (<-chan struct{}, func()) {
 	sub := make(chan struct{}, 1)
+	sub <- struct{}{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.subs == nil {
@@ -46,9 +48,9 @@ func (s *Signal) Subscribe() (<-chan struct{}, func()) {
 	}
 }
 
-// source makes a signal a source of a controller: after each Notify, and at most once per interval, all that list
+// signalSource makes a signal a source of a controller: at its start and after each Notify, and at most once per interval, all that list
 // returns is put into the queue.
-func signalSource[request comparable](s *Signal, interval time.Duration, list func() []request) source.TypedSource[request] {
+func signalSource[request comparable](s *Signal, interval time.Duration, list func(ctx context.Context) []request) source.TypedSource[request] {
 	return source.TypedFunc[request](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
 		woken, unsubscribe := s.Subscribe()
 		go func() {
@@ -59,7 +61,7 @@ func signalSource[request comparable](s *Signal, interval time.Duration, list fu
 					return
 				case <-woken:
 				}
-				for _, r := range list() {
+				for _, r := range list(ctx) {
 					queue.Add(r)
 				}
 				pause(ctx, interval)

@@ -88,14 +88,14 @@ func (s *Signers) read(ctx context.Context) (*signedconfig.Signer, []*x509.Certi
 	}
 	signer, err := signerOf(secret)
 	if err != nil {
-		return nil, nil, fmt.Errorf("Secret %s: %w", key, err)
+		return nil, nil, fmt.Errorf("secret %s: %w", key, err)
 	}
 	ca, err := certificatesOf(secret.Data["ca.crt"])
 	if err != nil {
-		return nil, nil, fmt.Errorf("Secret %s: ca.crt: %w", key, err)
+		return nil, nil, fmt.Errorf("secret %s: ca.crt: %w", key, err)
 	}
 	if !s.Clock().Before(signer.NotAfter()) {
-		return nil, nil, fmt.Errorf("Secret %s: the certificate expired at %s", key, signer.NotAfter())
+		return nil, nil, fmt.Errorf("secret %s: the certificate expired at %s", key, signer.NotAfter())
 	}
 	return signer, ca, nil
 }

@@ -51,7 +51,7 @@ type statusReconciler[T client.Object] struct {
 }
 
 func (r *statusReconciler[T]) setup(mgr ctrl.Manager, named string) error {
-	list := func() []reconcile.Request {
+	list := func(context.Context) []reconcile.Request {
 		var out []reconcile.Request
 		for _, key := range r.results.keys(r.kind.name) {
 			out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: key.Namespace, Name: key.Name}})

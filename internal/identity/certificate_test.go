@@ -207,7 +207,8 @@ func TestVerifyPeerJudgesTheChain(t *testing.T) {
 		"a cut certificate":                        {roots, [][]byte{direct[:len(direct)-1]}, false},
 		"nine certificates": {
 			roots,
-			[][]byte{direct, direct, direct, direct, direct, direct, direct, direct, direct}, false,
+			[][]byte{direct, direct, direct, direct, direct, direct, direct, direct, direct},
+			false,
 		},
 		"no roots at all": {nil, [][]byte{direct}, false},
 		"an empty pool":   {x509.NewCertPool(), [][]byte{direct}, false},

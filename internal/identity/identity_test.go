@@ -20,11 +20,13 @@ func TestParse(t *testing.T) {
 		"an ID": {good, identity.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "checkout"}, true},
 		"a service account with dots": {
 			"spiffe://a_b-c.d/ns/x/sa/a.b-c",
-			identity.ID{TrustDomain: "a_b-c.d", Namespace: "x", ServiceAccount: "a.b-c"}, true,
+			identity.ID{TrustDomain: "a_b-c.d", Namespace: "x", ServiceAccount: "a.b-c"},
+			true,
 		},
 		"the longest trust domain": {
 			"spiffe://" + strings.Repeat("d", 255) + "/ns/x/sa/y",
-			identity.ID{TrustDomain: strings.Repeat("d", 255), Namespace: "x", ServiceAccount: "y"}, true,
+			identity.ID{TrustDomain: strings.Repeat("d", 255), Namespace: "x", ServiceAccount: "y"},
+			true,
 		},
 		"nothing":                          {in: ""},
 		"a trust domain alone":             {in: "spiffe://cluster.local"},

@@ -135,7 +135,7 @@ func validateBinding(name Name, m *Binding) error {
 	if err != nil || inbound.Kind() != KindInbound {
 		return fmt.Errorf("inbound %.80q: want the name of an inbound section", m.GetInbound())
 	}
-	return checkText("workload", m.GetWorkload(), maxWord)
+	return checkText("workload", m.GetWorkload())
 }
 
 func validateAddress(name Name, m *Address) error {

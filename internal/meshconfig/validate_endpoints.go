@@ -148,10 +148,10 @@ func checkPodKey(what, s string) error {
 	return nil
 }
 
-// checkText wants 1 to limit printable ASCII characters.
-func checkText(what, s string, limit int) error {
-	if s == "" || len(s) > limit {
-		return fmt.Errorf("%s of %d bytes: want 1 to %d", what, len(s), limit)
+// checkText wants 1 to maxWord printable ASCII characters.
+func checkText(what, s string) error {
+	if s == "" || len(s) > maxWord {
+		return fmt.Errorf("%s of %d bytes: want 1 to %d", what, len(s), maxWord)
 	}
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {

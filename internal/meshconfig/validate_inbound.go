@@ -50,6 +50,11 @@ func validatePortPolicy(p *PortPolicy) error {
 	if err := checkAction("default_action", p.GetDefaultAction()); err != nil {
 		return err
 	}
+	if p.GetDefaultRule() != "" {
+		if err := checkText("default_rule", p.GetDefaultRule()); err != nil {
+			return err
+		}
+	}
 	for i, r := range p.GetRules() {
 		if err := validateRule(r); err != nil {
 			return fmt.Errorf("rules[%d] %.80q: %w", i, r.GetName(), err)
@@ -59,7 +64,7 @@ func validatePortPolicy(p *PortPolicy) error {
 }
 
 func validateRule(r *AuthorizationRule) error {
-	if err := checkText("name", r.GetName(), maxWord); err != nil {
+	if err := checkText("name", r.GetName()); err != nil {
 		return err
 	}
 	if err := checkAction("action", r.GetAction()); err != nil {

@@ -47,7 +47,7 @@ func validateServicePort(p *ServicePort) error {
 		return err
 	}
 	for i, r := range p.GetRules() {
-		if err := checkText("name", r.GetName(), maxWord); err != nil {
+		if err := checkText("name", r.GetName()); err != nil {
 			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
 		if err := validateMatches(r.GetMatches()); err != nil {
@@ -61,7 +61,7 @@ func validateServicePort(p *ServicePort) error {
 }
 
 func validateRoute(r *Route) error {
-	if err := checkText("name", r.GetName(), maxWord); err != nil {
+	if err := checkText("name", r.GetName()); err != nil {
 		return err
 	}
 	if err := checkMilliseconds("request_timeout", r.GetRequestTimeout()); err != nil {
@@ -76,7 +76,7 @@ func validateBackends(backends []*WeightedBackend) error {
 	}
 	sum := uint64(0)
 	for i, b := range backends {
-		if err := checkText("name", b.GetName(), maxWord); err != nil {
+		if err := checkText("name", b.GetName()); err != nil {
 			return fmt.Errorf("backends[%d]: %w", i, err)
 		}
 		if err := checkService("service", b.GetService()); err != nil {

@@ -13,7 +13,14 @@ import (
 func TestSerialsAreOrdered(t *testing.T) {
 	t.Parallel()
 	ascending := []signedconfig.Serial{
-		{}, {Counter: 1}, {Counter: 2}, {Term: 1}, {Term: 1, Counter: 1}, {Term: 2}, {Epoch: 1}, {Epoch: 1, Counter: 1},
+		{},
+		{Counter: 1},
+		{Counter: 2},
+		{Term: 1},
+		{Term: 1, Counter: 1},
+		{Term: 2},
+		{Epoch: 1},
+		{Epoch: 1, Counter: 1},
 		{Epoch: 1, Term: 1},
 	}
 	for i, a := range ascending {
