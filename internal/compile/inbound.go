@@ -187,7 +187,7 @@ func (c *compilation) inboundOf(namespace string, m *membership, s *scoped) *inb
 // enforced.
 func (in *inbound) close() {
 	refuse := func(p *meshconfig.PortPolicy) {
-		p.DefaultAction, p.Rules = meshconfig.Action_ACTION_DENY, nil
+		p.DefaultAction, p.DefaultRule, p.Rules = meshconfig.Action_ACTION_DENY, "", nil
 		p.Mtls, p.PermissiveUntil = meshconfig.MTLSMode_MTLS_MODE_STRICT, 0
 	}
 	refuse(in.section.GetDefaultPolicy())

@@ -119,8 +119,11 @@ func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
 		out.Mtls, out.PermissiveUntil = m.mode(p, port)
 	}
 	decider := m.decider(port, "authorization", func(p *activePolicy) bool { return p.authorization })
-	if decider != nil && decider.spec.Authorization.DefaultAction == v1alpha1.ActionDeny {
-		out.DefaultAction = meshconfig.Action_ACTION_DENY
+	if decider != nil {
+		out.DefaultRule = decider.origin.Namespace + "/" + decider.origin.Name + "/defaultAction"
+		if decider.spec.Authorization.DefaultAction == v1alpha1.ActionDeny {
+			out.DefaultAction = meshconfig.Action_ACTION_DENY
+		}
 	}
 	for _, p := range m.policies {
 		if !p.authorization || !m.reaches(p, port) {

@@ -3,6 +3,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// DefaultRule is what a decision cites when no rule matched.
+// DefaultRule is what a decision cites when no rule matched and no policy set the default action.
 const DefaultRule = "default"
 
 // wildcard stands for everything in lists of callers, methods and paths.
@@ -24,7 +25,8 @@ type Op struct {
 	Path   string // as NormalizePath returned it
 }
 
-// Decision says whether a caller may go on, and the rule that says so ("namespace/policy/rule" or DefaultRule).
+// Decision says whether a caller may go on, and the rule that says so ("namespace/policy/rule",
+// "namespace/policy/defaultAction" or DefaultRule).
 type Decision struct {
 	Allowed bool
 	Rule    string
@@ -44,13 +46,14 @@ type Authorizer struct {
 	allow         []rule
 	denyReads     bool // a Deny rule looks at paths
 	defaultAction meshconfig.Action
+	defaultRule   string
 	mode          meshconfig.MTLSMode
 	until         int64 // Unix ms; 0: no end
 }
 
 // NewAuthorizer compiles the policy of a port. It refuses what it does not know: half a policy is not enforced.
 func NewAuthorizer(p *meshconfig.PortPolicy) (*Authorizer, error) {
-	a := &Authorizer{defaultAction: p.GetDefaultAction(), mode: p.GetMtls(), until: p.GetPermissiveUntil()}
+	a := &Authorizer{defaultAction: p.GetDefaultAction(), defaultRule: cmp.Or(p.GetDefaultRule(), DefaultRule), mode: p.GetMtls(), until: p.GetPermissiveUntil()}
 	switch a.defaultAction {
 	case meshconfig.Action_ACTION_ALLOW, meshconfig.Action_ACTION_DENY:
 	default:
@@ -107,5 +110,5 @@ func (a *Authorizer) Decide(caller identity.ID, op Op, _ time.Time) Decision {
 			return Decision{Allowed: true, Rule: a.allow[i].name}
 		}
 	}
-	return Decision{Allowed: a.defaultAction == meshconfig.Action_ACTION_ALLOW, Rule: DefaultRule}
+	return Decision{Allowed: a.defaultAction == meshconfig.Action_ACTION_ALLOW, Rule: a.defaultRule}
 }

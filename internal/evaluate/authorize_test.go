@@ -27,6 +27,11 @@ func policy(defaultAction meshconfig.Action, rules ...*meshconfig.AuthorizationR
 	return &meshconfig.PortPolicy{Port: 80, Mtls: meshconfig.MTLSMode_MTLS_MODE_STRICT, DefaultAction: defaultAction, Rules: rules}
 }
 
+func citing(p *meshconfig.PortPolicy, rule string) *meshconfig.PortPolicy {
+	p.DefaultRule = rule
+	return p
+}
+
 func authorizer(tb testing.TB, p *meshconfig.PortPolicy) *Authorizer {
 	tb.Helper()
 	a, err := NewAuthorizer(p)
@@ -69,6 +74,7 @@ func TestDecide(t *testing.T) {
 	}{
 		"without rules the default allows":              {policy(allow), nobody, get("/"), yes("default")},
 		"without rules the default denies":              {policy(deny), web, get("/"), no("default")},
+		"a default of a policy cites it":                {citing(policy(deny), "shop/cart/defaultAction"), web, get("/"), no("shop/cart/defaultAction")},
 		"a rule without terms allows all":               {policy(deny, rule("r", allow, nil, nil)), nobody, tcp, yes("r")},
 		"Deny is read first":                            {policy(allow, rule("a", allow, nil, nil), rule("d", deny, nil, nil)), web, get("/"), no("d")},
 		"a caller is known by its identity":             {policy(deny, rule("r", allow, webID, nil)), web, get("/"), yes("r")},

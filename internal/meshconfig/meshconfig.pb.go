@@ -538,7 +538,9 @@ type PortPolicy struct {
 	PermissiveUntil int64  `protobuf:"varint,5,opt,name=permissive_until,json=permissiveUntil,proto3" json:"permissive_until,omitempty"`
 	DefaultAction   Action `protobuf:"varint,6,opt,name=default_action,json=defaultAction,proto3,enum=heddle.meshconfig.v1.Action" json:"default_action,omitempty"`
 	// Evaluated Deny first, then Allow, whatever their order here.
-	Rules         []*AuthorizationRule `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
+	Rules []*AuthorizationRule `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
+	// What a decision by default_action cites: "namespace/policy/defaultAction"; empty without a policy.
+	DefaultRule   string `protobuf:"bytes,8,opt,name=default_rule,json=defaultRule,proto3" json:"default_rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -620,6 +622,13 @@ func (x *PortPolicy) GetRules() []*AuthorizationRule {
 		return x.Rules
 	}
 	return nil
+}
+
+func (x *PortPolicy) GetDefaultRule() string {
+	if x != nil {
+		return x.DefaultRule
+	}
+	return ""
 }
 
 type AuthorizationRule struct {
@@ -1757,7 +1766,7 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\bworkload\x18\x05 \x01(\tR\bworkload\"\x8a\x01\n" +
 	"\aInbound\x12G\n" +
 	"\x0edefault_policy\x18\x01 \x01(\v2 .heddle.meshconfig.v1.PortPolicyR\rdefaultPolicy\x126\n" +
-	"\x05ports\x18\x02 \x03(\v2 .heddle.meshconfig.v1.PortPolicyR\x05ports\"\xd9\x02\n" +
+	"\x05ports\x18\x02 \x03(\v2 .heddle.meshconfig.v1.PortPolicyR\x05ports\"\xfc\x02\n" +
 	"\n" +
 	"PortPolicy\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12:\n" +
@@ -1766,7 +1775,8 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x04mtls\x18\x04 \x01(\x0e2\x1e.heddle.meshconfig.v1.MTLSModeR\x04mtls\x12)\n" +
 	"\x10permissive_until\x18\x05 \x01(\x03R\x0fpermissiveUntil\x12C\n" +
 	"\x0edefault_action\x18\x06 \x01(\x0e2\x1c.heddle.meshconfig.v1.ActionR\rdefaultAction\x12=\n" +
-	"\x05rules\x18\a \x03(\v2'.heddle.meshconfig.v1.AuthorizationRuleR\x05rules\"\xc0\x01\n" +
+	"\x05rules\x18\a \x03(\v2'.heddle.meshconfig.v1.AuthorizationRuleR\x05rules\x12!\n" +
+	"\fdefault_rule\x18\b \x01(\tR\vdefaultRule\"\xc0\x01\n" +
 	"\x11AuthorizationRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1c.heddle.meshconfig.v1.ActionR\x06action\x120\n" +

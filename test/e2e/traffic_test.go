@@ -33,7 +33,7 @@ func TestSplitConverges(t *testing.T) {
 	awaitCondition(t, "shop", "trafficsplit/checkout", "Programmed", "True")
 
 	const n, p = 10000, 0.1
-	s := decode[stats](t, customer(t, "load", "-url", "http://checkout/echo", "-rate", "1000", "-requests", fmt.Sprint(n), "-interval", "0"))
+	s := decode[stats](t, customer(t, "load", "-url", "http://checkout/echo", "-rate", "400", "-requests", fmt.Sprint(n), "-interval", "0"))
 	if s.Requests != n || s.Failed != 0 {
 		t.Fatalf("%+v", s)
 	}
