@@ -14,7 +14,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=meshpolicies,shortName=mp,categories=heddle
 // +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.targetRef.kind`,description="What kind of thing the policy applies to"
-// +kubebuilder:printcolumn:name="Target-Name",type=string,priority=1,JSONPath=`.spec.targetRef.name`,description="The Service or pod that the policy applies to"
+// +kubebuilder:printcolumn:name="Target-Name",type=string,JSONPath=`.spec.targetRef.name`,description="The Service or pod that the policy applies to"
 // +kubebuilder:printcolumn:name="mTLS",type=string,JSONPath=`.spec.mtls.mode`,description="How callers must connect"
 // +kubebuilder:printcolumn:name="Until",type=string,priority=1,JSONPath=`.spec.mtls.until`,description="When the mTLS mode turns Strict"
 // +kubebuilder:printcolumn:name="Default",type=string,JSONPath=`.spec.authorization.defaultAction`,description="What happens to requests that no rule matches"

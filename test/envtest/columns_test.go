@@ -47,7 +47,7 @@ targetRef: {kind: Service, name: checkout}
 mtls: {mode: Permissive, until: "` + until + `"}
 authorization: {defaultAction: Deny}`,
 			map[string]any{"programmed": "3/3"},
-			"NAME=case TARGET=Service (TARGET-NAME=checkout) MTLS=Permissive (UNTIL=" + until +
+			"NAME=case TARGET=Service TARGET-NAME=checkout MTLS=Permissive (UNTIL=" + until +
 				") DEFAULT=Deny PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
 		},
 	} {
@@ -72,7 +72,7 @@ func TestGetPrintsAnObjectWithoutStatus(t *testing.T) {
 	if err := api.Create(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	want := "NAME=case TARGET=Mesh (TARGET-NAME=<nil>) MTLS=Strict (UNTIL=<nil>) DEFAULT=<nil> PROGRAMMED=<nil> READY=<nil> (REASON=<nil>) (MESSAGE=<nil>)"
+	want := "NAME=case TARGET=Mesh TARGET-NAME=<nil> MTLS=Strict (UNTIL=<nil>) DEFAULT=<nil> PROGRAMMED=<nil> READY=<nil> (REASON=<nil>) (MESSAGE=<nil>)"
 	if got := printed(t, "meshpolicies", obj.GetNamespace()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
