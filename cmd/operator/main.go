@@ -45,6 +45,8 @@ func run(ctx context.Context, o *options, log logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
+	// The API server's own fairness bounds us; a limit here would make a thousand new pods wait minutes for certificates.
+	config.QPS = -1
 	config.UserAgent = "heddle-operator/" + version
 	r, err := newReplica(ctx, config, o, log, metrics.Registry)
 	if err != nil {

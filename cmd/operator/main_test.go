@@ -12,12 +12,16 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
-	"k8s.io/client-go/kubernetes/scheme"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
 )
 
 // A real API server, shared by the tests that need it; nil when KUBEBUILDER_ASSETS names no binaries.
@@ -51,7 +55,13 @@ func runTests(m *testing.M) (int, error) {
 	if apiServer, err = env.Start(); err != nil {
 		return 0, fmt.Errorf("start the API server: %w", err)
 	}
-	if api, err = client.New(apiServer, client.Options{Scheme: scheme.Scheme}); err != nil {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, apiextensionsv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return 0, err
+		}
+	}
+	if api, err = client.New(apiServer, client.Options{Scheme: scheme}); err != nil {
 		return 0, err
 	}
 	code := m.Run()

@@ -6,10 +6,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,8 +25,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/heddle-mesh/heddle/internal/controlapi"
-	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/issue"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/internal/signedconfig"
@@ -43,8 +39,17 @@ type installation struct {
 	as                         *rest.Config // the operator's service account, with the Role of config/rbac
 }
 
+// installed is the one installation of the API server, made by the first test that needs it.
+var installed *installation
+
 func install(t *testing.T) *installation {
 	t.Helper()
+	if apiServer == nil {
+		t.Skip("KUBEBUILDER_ASSETS names no API server: make test-envtest")
+	}
+	if installed != nil {
+		return installed
+	}
 	i := &installation{
 		config: pki.NewConfigCA(t, "config"), serving: pki.NewCA(t, "serving"), workloads: pki.NewCA(t, "workloads"),
 		as: rest.CopyConfig(apiServer),
@@ -80,6 +85,7 @@ func install(t *testing.T) *installation {
 		},
 	)
 	applyRBAC(t)
+	installed = i
 	return i
 }
 
@@ -169,94 +175,7 @@ func eventually(t *testing.T, otherwise string, ok func() bool) {
 	}
 }
 
-// proxy is the far end of a stream, which verifies what it gets.
-type proxy struct {
-	pod      *corev1.Pod
-	cert     *tls.Certificate
-	verifier *signedconfig.Verifier
-}
-
-// newProxy makes an injected pod and its certificate.
-func (i *installation) newProxy(t *testing.T, meshID string) *proxy {
-	t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "shop-", Labels: map[string]string{"heddle.io/inject": "enabled"}}}
-	create(t, ns)
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "web", Annotations: map[string]string{issue.AnnotationInjected: "true"}},
-		Spec: corev1.PodSpec{
-			ServiceAccountName: "web",
-			InitContainers:     []corev1.Container{{Name: "heddle-proxy", Image: "proxy"}},
-			Containers:         []corev1.Container{{Name: "web", Image: "web"}},
-		},
-	}
-	create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "web"}}, pod)
-	return &proxy{
-		pod:  pod,
-		cert: i.workloads.Workload(t, identity.ID{TrustDomain: "cluster.local", Namespace: ns.Name, ServiceAccount: "web"}),
-		verifier: &signedconfig.Verifier{
-			Roots: i.config.Pool(), MeshID: meshID,
-			Audiences: []string{signedconfig.AudienceMesh, signedconfig.AudiencePod(string(pod.UID))},
-		},
-	}
-}
-
-// ask opens a stream to a replica and returns the first envelope of a section, verified.
-func (p *proxy) ask(t *testing.T, r *replica, i *installation, name meshconfig.Name) (*signedconfig.Statement, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	c := controlapi.Endpoint{
-		Address: r.replicaAddress(), ServerName: r.serverName(), Roots: i.serving.Pool(), Certificate: p.cert,
-	}.Client()
-	defer c.Close()
-	stream := c.Config().Stream(ctx)
-	defer stream.CloseRequest()
-	for _, m := range []*controlapi.StreamRequest{
-		{Message: &controlapi.StreamRequest_Hello{Hello: &controlapi.Hello{PodUid: string(p.pod.UID)}}},
-		{Message: &controlapi.StreamRequest_Subscribe{Subscribe: &controlapi.Subscribe{
-			Subscriptions: []*controlapi.Subscription{{Name: string(name)}},
-		}}},
-	} {
-		if err := stream.Send(m); err != nil {
-			return nil, err
-		}
-	}
-	for {
-		m, err := stream.Receive()
-		if err != nil {
-			return nil, err
-		}
-		if m.GetEnvelope() == nil {
-			continue
-		}
-		st, err := p.verifier.Verify(m.GetEnvelope(), signedconfig.OnArrival)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Section == string(name) {
-			return st, nil
-		}
-	}
-}
-
-func (p *proxy) mustAsk(t *testing.T, r *replica, i *installation, name meshconfig.Name) *signedconfig.Statement {
-	t.Helper()
-	var st *signedconfig.Statement
-	var err error
-	eventually(t, fmt.Sprintf("section %s does not come", name), func() bool {
-		st, err = p.ask(t, r, i, name)
-		if err != nil {
-			t.Logf("section %s: %v", name, err)
-		}
-		return err == nil
-	})
-	return st
-}
-
 func TestReplicasServeTheSameConfigAndReplaceEachOther(t *testing.T) {
-	if apiServer == nil {
-		t.Skip("KUBEBUILDER_ASSETS names no API server: make test-envtest")
-	}
 	i := install(t)
 	a, stopA := i.start(t)
 	eventually(t, "the only replica does not lead", func() bool { return a.leads() })
