@@ -28,7 +28,6 @@ type proxy struct {
 	verifier *signedconfig.Verifier
 
 	mu     sync.Mutex
-	have   map[meshconfig.Name]*signedconfig.Statement
 	refuse string // the reason to nack with; empty: ack
 }
 
@@ -133,7 +132,6 @@ func (p *proxy) greeting(names ...meshconfig.Name) []*controlapi.StreamRequest {
 // follow keeps a stream to a replica until the end of the test, and acks or nacks what comes.
 func (p *proxy) follow(t *testing.T, r *replica, i *installation, names ...meshconfig.Name) {
 	t.Helper()
-	p.have = make(map[meshconfig.Name]*signedconfig.Statement)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := controlapi.Endpoint{
 		Address: r.replicaAddress(), ServerName: r.serverName(), Roots: i.serving.Pool(), Certificate: p.cert,
@@ -168,7 +166,7 @@ func (p *proxy) follow(t *testing.T, r *replica, i *installation, names ...meshc
 	}()
 }
 
-// answer notes what came and says what is thought of it.
+// answer says what is thought of a section.
 func (p *proxy) answer(st *signedconfig.Statement) *controlapi.StreamRequest {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +176,6 @@ func (p *proxy) answer(st *signedconfig.Statement) *controlapi.StreamRequest {
 			Nack: &controlapi.Nack{Name: st.Section, Digest: digest[:], Reason: p.refuse},
 		}}
 	}
-	p.have[meshconfig.Name(st.Section)] = st
 	return &controlapi.StreamRequest{Message: &controlapi.StreamRequest_Ack{Ack: &controlapi.Ack{Name: st.Section, Digest: digest[:]}}}
 }
 
@@ -186,11 +183,4 @@ func (p *proxy) refuses(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = reason
-}
-
-// held returns what the proxy accepted last of a section, or nil.
-func (p *proxy) held(name meshconfig.Name) *signedconfig.Statement {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.have[name]
 }
