@@ -36,7 +36,7 @@ var refused = map[string]struct{ kind, spec, field, fix string }{
 	"an unknown protocol":                  {"ServiceProfile", `{service: {name: web}, ports: [{port: 80, protocol: HTTP}]}`, "protocol", "supported values"},
 	"one port twice":                       {"ServiceProfile", `{service: {name: web}, ports: [{port: 80, protocol: TCP}, {port: 80, protocol: TCP}]}`, "spec.ports[1]", "Duplicate"},
 	"a timeout of 0s":                      {"ServiceProfile", `{service: {name: web}, routes: [{name: a, timeouts: {request: 0s}}]}`, "timeouts.request", "above 0s"},
-	"a timeout without a unit":             {"ServiceProfile", `{service: {name: web}, routes: [{name: a, timeouts: {request: "5"}}]}`, "timeouts.request", "should match"},
+	"a timeout without a unit":             {"ServiceProfile", `{service: {name: web}, routes: [{name: a, timeouts: {request: "5"}}]}`, "timeouts.request", "chars long"},
 	"a catch-all route before others":      {"ServiceProfile", `{service: {name: web}, routes: [{name: all}, {name: a, matches: [{method: GET}]}]}`, "spec.routes", "only the last route"},
 	"a match of nothing":                   {"ServiceProfile", `{service: {name: web}, routes: [{name: a, matches: [{}]}]}`, "matches[0]", "at least one of path, method and headers"},
 	"a policy without a target":            {"MeshPolicy", `{mtls: {mode: Strict}}`, "spec.targetRef", "Required"},

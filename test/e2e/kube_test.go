@@ -38,7 +38,7 @@ func kubectlIn(ctx context.Context, stdin string, args ...string) (string, error
 // must fails the test on an error.
 func must(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := kubectl(t.Context(), args...)
+	out, err := kubectl(context.WithoutCancel(t.Context()), args...) // in a Cleanup, the test's own is over
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func removeAfter(t *testing.T, yaml string) {
 func eventually(t *testing.T, within time.Duration, what string, try func(ctx context.Context) error) time.Duration {
 	t.Helper()
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

@@ -104,5 +104,7 @@ func TestDeletingEveryObjectReturnsTheMeshToItsDefaults(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	lines(t, "apply -k test/shop/manifests")
-	awaitCondition(t, "shop", "trafficsplit/checkout", "Ready", "True")
+	for _, o := range []string{"trafficsplit/checkout", "serviceprofile/checkout", "meshpolicy/payments"} {
+		awaitCondition(t, "shop", o, "Ready", "True")
+	}
 }

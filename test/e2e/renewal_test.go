@@ -57,7 +57,7 @@ func TestCertificatesRenewUnderOpenConnections(t *testing.T) {
 		lines(t, "-n heddle-system rollout status deployment/heddle-operator --timeout=180s")
 	})
 	// The proxies hold leaves of a day: new pods ask for new ones.
-	lines(t, "-n shop rollout restart deployment statefulset", "-n shop rollout status deployment,statefulset --timeout=240s")
+	lines(t, "-n shop rollout restart deployment,statefulset", "-n shop rollout status deployment,statefulset --timeout=240s")
 	setWeights(t, 50, 50)
 	eventually(t, time.Minute, "a purchase", func(context.Context) error {
 		if a := get(t, "http://web/buy"); a.Status != 200 {

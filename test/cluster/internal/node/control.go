@@ -116,7 +116,7 @@ func Ask(ctx context.Context, h home.Home, request string) (string, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", h.Control())
 	if err != nil {
-		return "", fmt.Errorf("the node does not answer: %w", err)
+		return "", fmt.Errorf("the node does not answer (is the cluster down? run `cluster up`): %w", err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
