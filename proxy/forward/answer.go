@@ -51,6 +51,7 @@ func (x *exchange) relay(ctx context.Context, e *upstream.Endpoint, response *ht
 		x.event.Err = errors.New("refused by the endpoint's proxy: " + reason)
 	}
 	x.grpcStatus(response.Header)
+	x.endUnlessWhole()
 	x.w.WriteHeader(response.StatusCode)
 	if err := x.copyBody(response); err != nil {
 		x.refuse(x.why(ctx, err))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // replay gives a request's body to several tries, as long as what was read of it fits into a bounded buffer. A try may
@@ -18,9 +19,11 @@ type replay struct {
 	read    atomic.Int64 // bytes of the body that have come
 	final   atomic.Bool  // there will be no other try
 
+	lost  atomic.Bool // there was more than fits
+	whole atomic.Bool // it has come to its end
+
 	mu     sync.Mutex // held while reading from the caller
 	held   []byte     // from the start
-	lost   bool       // there was more than fits
 	failed error      // what ended the body: io.EOF, or why it did not arrive
 }
 
@@ -62,25 +65,37 @@ func (b *replay) again(trailer http.Header) (io.ReadCloser, error) {
 	return &attempt{body: b, trailer: trailer}, nil
 }
 
-// replayable says whether another try would get the body whole.
-func (b *replay) replayable() bool {
-	if b.empty() {
-		return true
-	}
-	if !b.mu.TryLock() {
-		return true // a try is reading; if its bytes do not fit the next one fails as it reads them
-	}
-	defer b.mu.Unlock()
-	return !b.lost
-}
+// replayable says whether another try would get the body whole. A try that is reading now may still spoil that: then the
+// next one fails with errNotReplayable.
+func (b *replay) replayable() bool { return b.empty() || !b.lost.Load() }
 
 // release gives up holding the body: there will be no other try.
 func (b *replay) release() {
 	b.final.Store(true)
 	if b.mu.TryLock() { // otherwise whoever reads now lets go
-		b.lost, b.held = true, nil
+		b.lose()
 		b.mu.Unlock()
 	}
+}
+
+// ended says whether the body has come to its end.
+func (b *replay) ended() bool { return b.empty() || b.whole.Load() }
+
+// drain reads what is left of the body and is here already, when no try reads it any more.
+func (b *replay) drain(control *http.ResponseController) {
+	const wait, most = 20 * time.Millisecond, 64 << 10
+	b.release()
+	if b.ended() || b.request.Header.Get("Expect") != "" || !b.mu.TryLock() {
+		return
+	}
+	defer b.mu.Unlock()
+	if control.SetReadDeadline(time.Now().Add(wait)) != nil {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, b.request.Body, most); err == io.EOF {
+		b.whole.Store(true)
+	}
+	control.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set before
 }
 
 // cause returns why the body did not arrive whole, or nil.
@@ -109,10 +124,11 @@ func (a *attempt) Read(p []byte) (int, error) {
 		return 0, errNotReplayable
 	}
 	if b.failed == nil {
-		n, err := b.request.Body.Read(p)
+		n, err := b.request.Body.Read(b.clip(p))
 		b.keep(p[:n])
 		a.at += n
 		b.failed = err
+		b.whole.Store(err == io.EOF)
 		if n > 0 {
 			return n, nil
 		}
@@ -126,14 +142,27 @@ func (a *attempt) Read(p []byte) (int, error) {
 	return 0, b.failed
 }
 
+// clip makes a read fill what can be held before one loses it.
+func (b *replay) clip(p []byte) []byte {
+	if room := b.limit - len(b.held); !b.lost.Load() && room > 0 && room < len(p) {
+		return p[:room]
+	}
+	return p
+}
+
 // keep holds what was read, while it fits.
 func (b *replay) keep(p []byte) {
 	b.read.Add(int64(len(p)))
-	if b.lost || b.final.Load() || len(b.held)+len(p) > b.limit {
-		b.lost, b.held = true, nil
+	if b.lost.Load() || b.final.Load() || len(b.held)+len(p) > b.limit {
+		b.lose()
 		return
 	}
 	b.held = append(b.held, p...)
+}
+
+func (b *replay) lose() {
+	b.lost.Store(true)
+	b.held = nil
 }
 
 // fillTrailer copies the trailer, which net/http knows when the body has ended.

@@ -70,8 +70,10 @@ func (s *side) newExchange(conn *served, w http.ResponseWriter, r *http.Request)
 		}
 	} else {
 		x.upgrade = upgradeOf(r.Header)
-		// Answers may begin before the request has ended.
-		http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // HTTP/1.1 has it
+		if !x.body.empty() {
+			// Answers may begin before the request has ended.
+			http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // HTTP/1.1 has it
+		}
 	}
 	if conn.leave(x.event.Start) {
 		w.Header().Set("Connection", "close") // of HTTP/2: GOAWAY
@@ -175,10 +177,23 @@ func (x *exchange) refuse(why *refusal.Error) {
 		x.event.Status, x.broken = why.Reason.Meaning().Status, true
 		return
 	}
+	if x.version == upstream.HTTP1 {
+		x.body.drain(http.NewResponseController(x.w))
+	}
+	x.endUnlessWhole()
 	if x.mark && why.Undelivered {
 		x.w.Header().Set(undelivered, "1")
 	}
 	x.event.Status, x.event.GRPCStatus = answer(x.w, x.r, why)
+}
+
+// endUnlessWhole has a connection of HTTP/1.1 closed after an answer that begins before the request has ended. In its mode
+// for that net/http reads the rest of the request when the handler has returned, while it already waits for the next one,
+// and fails.
+func (x *exchange) endUnlessWhole() {
+	if x.version == upstream.HTTP1 && !x.body.ended() {
+		x.w.Header().Set("Connection", "close")
+	}
 }
 
 // finish reports the request, and breaks the connection or stream off if the answer did.
@@ -211,6 +226,9 @@ func (x *exchange) why(ctx context.Context, err error) *refusal.Error {
 			return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route, Cause: err}
 		}
 		return &refusal.Error{Reason: refusal.CallerGone, Cause: err}
+	}
+	if errors.Is(err, errNotReplayable) {
+		return &refusal.Error{Reason: refusal.ConnectFailed, Detail: "the first endpoint failed, and the body is too long to be sent again", Cause: err}
 	}
 	if cause := x.body.cause(); cause != nil {
 		var network net.Error

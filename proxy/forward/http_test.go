@@ -398,7 +398,12 @@ func TestTimeouts(t *testing.T) {
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		p.client.service(asHTTP, func(port *meshconfig.ServicePort) {
-			port.Routes = []*meshconfig.Route{{Name: "brief", RequestTimeout: 50}}
+			slow := func(path string) *meshconfig.Match {
+				return &meshconfig.Match{Path: &meshconfig.PathMatch{Type: meshconfig.PathMatch_TYPE_EXACT, Value: path}}
+			}
+			port.Routes = []*meshconfig.Route{{
+				Name: "brief", RequestTimeout: 100, Matches: []*meshconfig.Match{slow("/slow"), slow("/late")},
+			}}
 		}, 1)
 		client := clientOf(t, p.at, http2)
 		call{path: "/quick"}.status(t, client, 200)

@@ -28,7 +28,8 @@ type Inbound struct {
 
 // NewInbound makes an Inbound. Shutdown ends it.
 func NewInbound(options Options) *Inbound {
-	in := &Inbound{side: newSide(options, observe.Inbound)}
+	in := &Inbound{}
+	in.init(options, observe.Inbound)
 	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
 	in.apps.registry = in.Upstreams
 	in.engine = newEngine(http.HandlerFunc(in.handle), in.Limits, in.Log)
@@ -50,6 +51,11 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 // Serve implements Server.
 func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close() //nolint:errcheck // it is over
+	done, ok := in.begin()
+	if !ok {
+		return
+	}
+	defer done()
 	policy := in.Tables.Inbound(c.Destination.Port())
 	if policy == nil {
 		in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})

@@ -21,7 +21,8 @@ type Outbound struct{ side }
 
 // NewOutbound makes an Outbound. Shutdown ends it.
 func NewOutbound(options Options) *Outbound {
-	o := &Outbound{newSide(options, observe.Outbound)}
+	o := &Outbound{}
+	o.init(options, observe.Outbound)
 	o.engine = newEngine(http.HandlerFunc(o.handle), o.Limits, o.Log)
 	return o
 }
@@ -29,6 +30,11 @@ func NewOutbound(options Options) *Outbound {
 // Serve implements Server.
 func (o *Outbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close() //nolint:errcheck // it is over
+	done, ok := o.begin()
+	if !ok {
+		return
+	}
+	defer done()
 	destination, err := o.Tables.Lookup(ctx, c.Destination)
 	if err != nil {
 		series, labels := o.Tables.Unrouted().Of("")

@@ -120,11 +120,17 @@ func (p *primed) SetReadDeadline(t time.Time) error {
 	return errors.ErrUnsupported
 }
 
+// How often speaksFirst looks: bytes of the caller that could become a request are held no longer than twice the first.
+const (
+	soon  = 50 * time.Millisecond
+	later = time.Second // when both have been silent for that long
+)
+
 // speaksFirst waits until one side of a connection of unknown protocol speaks. If that is the caller then what it speaks
 // is returned, otherwise Opaque. The callee must be read through what is returned.
 func speaksFirst(ctx context.Context, caller Peeker, callee end) (Protocol, *primed, error) {
 	pending := make(chan chunk, 1)
-	ctx, cancel := context.WithCancel(ctx)
+	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
 	spoken := make(chan struct{})
 	go func() { // it ends when the callee speaks or is closed
@@ -134,14 +140,27 @@ func speaksFirst(ctx context.Context, caller Peeker, callee end) (Protocol, *pri
 		close(spoken)
 		cancel()
 	}()
-	protocol, err := caller.Detect(ctx)
-	if protocol == Unknown && err == nil {
+	back := &primed{end: callee, pending: pending}
+	for look, begun := soon, time.Now(); ; {
+		held := caller.Buffered() > 0
+		protocol, err := detect(wait, caller, look)
+		if protocol != Unknown || err != nil {
+			return protocol, back, err
+		}
 		select {
 		case <-spoken:
-			protocol = Opaque
+			return Opaque, back, nil
+		case <-ctx.Done():
+			return Unknown, back, context.Cause(ctx)
 		default:
-			err = context.Cause(ctx)
+		}
+		if held {
+			return Opaque, back, nil // too short for a request, and nothing follows
+		}
+		if time.Since(begun) > later && caller.Buffered() == 0 {
+			look = later
+		} else {
+			look = soon
 		}
 	}
-	return protocol, &primed{end: callee, pending: pending}, err
 }

@@ -126,14 +126,15 @@ func isIdempotent(method string) bool {
 	return false
 }
 
-// budget keeps repeated requests that may have been delivered to a fifth of all, beyond a few.
+// budget keeps repeated requests that may have been delivered to a fifth of all, beyond a few at the start.
 type budget struct{ tenths atomic.Int64 }
 
 // Of a repetition's cost in tenths, what every request adds; and the bounds.
 const (
-	budgetCost = 10
-	budgetEach = 2
-	budgetMax  = 100 * budgetCost
+	budgetCost  = 10
+	budgetEach  = 2
+	budgetMax   = 100 * budgetCost
+	budgetStart = 10 * budgetCost
 )
 
 func (b *budget) earn() {

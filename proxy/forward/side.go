@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -17,13 +18,27 @@ type side struct {
 	Options
 	direction observe.Direction
 	engine    *engine
-	running   running
+	conns     running // connections that are being served
+	running   running // requests, and connections that are not HTTP
+	gone      atomic.Bool
 	budget    budget
 }
 
-func newSide(o Options, d observe.Direction) side {
+func (s *side) init(o Options, d observe.Direction) {
 	o.Limits = o.Limits.withDefaults()
-	return side{Options: o, direction: d}
+	s.Options, s.direction = o, d
+	s.budget.tenths.Store(budgetStart)
+}
+
+// begin counts a connection that is to be served, until done is called. Once the proxy is going none is: its caller must
+// see that before it has sent anything.
+func (s *side) begin() (done func(), ok bool) {
+	done = s.conns.add(nil)
+	if s.gone.Load() {
+		done()
+		return nil, false
+	}
+	return done, true
 }
 
 // Drain implements Server.
@@ -32,15 +47,14 @@ func (s *side) Drain() { s.engine.drain() }
 // Active implements Server.
 func (s *side) Active() int { return s.running.count() }
 
+// quiet is how long nothing new must come before idle connections are cut: what is on its way arrives meanwhile.
+const quiet = 500 * time.Millisecond
+
 // Shutdown implements Server.
 func (s *side) Shutdown(ctx context.Context) error {
 	s.engine.drain()
-	var err error
-	select {
-	case <-s.running.none():
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	err := s.settle(ctx)
+	s.gone.Store(true)
 	s.engine.close()
 	s.running.cut()
 	timer := time.NewTimer(time.Second)
@@ -50,6 +64,28 @@ func (s *side) Shutdown(ctx context.Context) error {
 	case <-timer.C:
 	}
 	return err
+}
+
+// settle waits until nothing is carried and nobody has a connection left, or nothing has come for a while.
+func (s *side) settle(ctx context.Context) error {
+	for {
+		select {
+		case <-s.running.none():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		before := s.running.total() + s.conns.total()
+		timer := time.NewTimer(quiet)
+		select {
+		case <-s.conns.none():
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if s.running.total()+s.conns.total() == before && s.running.count() == 0 {
+			return ctx.Err()
+		}
+	}
 }
 
 // detect looks at a connection's first bytes for as long as given; 0 is without end.
@@ -86,6 +122,7 @@ func (s *side) report(c *Conn, why *refusal.Error, series observe.Series, labels
 type running struct {
 	mu    sync.Mutex
 	n     int
+	ever  int64
 	zero  chan struct{} // closed while n is 0
 	conns map[io.Closer]struct{}
 }
@@ -98,6 +135,7 @@ func (r *running) add(c io.Closer) (done func()) {
 		r.zero = make(chan struct{})
 	}
 	r.n++
+	r.ever++
 	if c != nil {
 		if r.conns == nil {
 			r.conns = make(map[io.Closer]struct{})
@@ -116,6 +154,13 @@ func (r *running) done(c io.Closer) {
 	if r.n--; r.n == 0 {
 		close(r.zero)
 	}
+}
+
+// total is how many were ever carried.
+func (r *running) total() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ever
 }
 
 func (r *running) count() int {

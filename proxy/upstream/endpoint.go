@@ -94,7 +94,7 @@ func (e *Endpoint) untrack(c io.Closer) {
 	last := e.retired && len(e.open) == 0
 	e.mu.Unlock()
 	if last {
-		e.registry.forget(e)
+		go e.registry.forget(e) // engines close connections under locks that come after Registry.mu
 	}
 }
 

@@ -7,7 +7,8 @@
 // idle connections are closed and busy ones are given a while to finish. Connections between workloads are TLS 1.3 with
 // an ALPN name of the mesh, and the peer must prove exactly the identity of the Key.
 //
-// Locks: Registry.mu before pool.mu or Endpoint.mu; nothing of this package is called under pool.mu that may call back.
+// Locks: Registry.mu before pool.mu, that before the engine's, that before Endpoint.mu. An engine may close a connection
+// under a lock of its own, but calls its hook, pool.changed, under none.
 package upstream
 
 import (
