@@ -14,7 +14,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	i := newInstallation(t)
 	r := i.start(t)
 	eventually(t, func() string {
-		if r.node.Hub().Get(meshconfig.MeshName) == nil {
+		if r.node.Hub().Get(meshconfig.HeartbeatName) == nil {
 			return "nothing is published"
 		}
 		return ""

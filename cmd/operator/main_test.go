@@ -24,6 +24,9 @@ import (
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 )
 
+// crds are ours.
+var crds = filepath.Join("..", "..", "config", "crd", "bases")
+
 // A real API server, shared by the tests that need it; nil when KUBEBUILDER_ASSETS names no binaries.
 var (
 	apiServer *rest.Config
@@ -50,7 +53,7 @@ func runTests(m *testing.M) (int, error) {
 		return 0, fmt.Errorf("find the CRDs of cert-manager: %w", err)
 	}
 	env := &envtest.Environment{ErrorIfCRDPathMissing: true, CRDDirectoryPaths: []string{
-		filepath.Join("..", "..", "config", "crd", "bases"), filepath.Join(strings.TrimSpace(string(certManager)), "deploy", "crds"),
+		crds, filepath.Join(strings.TrimSpace(string(certManager)), "deploy", "crds"),
 	}}
 	if apiServer, err = env.Start(); err != nil {
 		return 0, fmt.Errorf("start the API server: %w", err)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -75,7 +76,6 @@ func TestStatusCountsProxiesOfEveryReplica(t *testing.T) {
 	})
 }
 
-// The last test: it takes the CRDs away.
 func TestDeletedCRDsLeaveTheLastPolicyInForce(t *testing.T) {
 	i := install(t)
 	a, _ := i.start(t)
@@ -101,6 +101,11 @@ func TestDeletedCRDsLeaveTheLastPolicyInForce(t *testing.T) {
 		return policy.GetDefaultPolicy().GetDefaultAction() == meshconfig.Action_ACTION_DENY
 	})
 
+	t.Cleanup(func() {
+		if _, err := envtest.InstallCRDs(apiServer, envtest.CRDInstallOptions{Paths: []string{crds}}); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, plural := range []string{"trafficsplits", "serviceprofiles", "meshpolicies"} {
 		crd := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: plural + "." + v1alpha1.GroupName}}
 		if err := api.Delete(t.Context(), crd); err != nil {
