@@ -37,9 +37,8 @@ func newEndpoint(r *Registry, key Key) *Endpoint {
 
 // MTLS says whether a connection that is opened now is mesh TLS.
 func (e *Endpoint) MTLS() bool {
-	o := &e.registry.options
-	plaintext := e.Plaintext && (e.PlaintextUntil == 0 || o.Clock().UnixMilli() < e.PlaintextUntil)
-	return !e.Identity.IsZero() && !plaintext && !o.Self(e.Address.Addr())
+	plaintext := e.Plaintext && (e.PlaintextUntil == 0 || e.registry.options.Clock().UnixMilli() < e.PlaintextUntil)
+	return !e.Identity.IsZero() && !plaintext
 }
 
 // Begin counts a request, or a connection that is not HTTP, that goes to the endpoint. End undoes it.

@@ -43,9 +43,7 @@ func TestAnEndpointThatLeaves(t *testing.T) {
 		e := r.Acquire(key)
 		exchange(t, e, version, request(t, "PUT", ""))
 		e.Release()
-		if n := r.Len(); n != 0 {
-			t.Errorf("idle: %d endpoints are left, want none", n)
-		}
+		eventually(t, "idle: the endpoint is forgotten", func() bool { return r.Len() == 0 })
 
 		e = r.Acquire(key)
 		response := begin(e)
@@ -143,10 +141,6 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	if _, err := registry(t, Options{Credentials: credentials, ConnectTimeout: time.Second}).Acquire(ending).
 		RoundTrip(HTTP1, request(t, "GET", "")); err == nil {
 		t.Error("plaintext whose end has come: a server without mesh TLS answered")
-	}
-	self := registry(t, Options{Credentials: credentials, Self: func(a netip.Addr) bool { return a == key.Address.Addr() }})
-	if got := exchange(t, self.Acquire(key), HTTP1, request(t, "GET", "")); got != "plain" {
-		t.Errorf("own pod: %q", got)
 	}
 
 	echo := meshServer(t, ca.Credentials(t, pay), nil)

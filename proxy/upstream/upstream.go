@@ -54,9 +54,6 @@ type Options struct {
 	Credentials Credentials
 	// Clock judges certificates.
 	Clock func() time.Time
-	// Self says whether an address is the proxy's own pod. What the proxy sends there is never redirected, so it would
-	// reach the application without TLS being ended: it goes in plaintext, and never leaves the pod.
-	Self func(netip.Addr) bool
 	// Dial opens a TCP connection; a net.Dialer with keep-alive.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -71,9 +68,6 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Self == nil {
-		o.Self = func(netip.Addr) bool { return false }
-	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	}
