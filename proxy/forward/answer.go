@@ -24,7 +24,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // relay relays an answer.
 func (x *exchange) relay(ctx context.Context, e *upstream.Endpoint, response *http.Response) {
-	defer response.Body.Close() //nolint:errcheck // it was read, or is given up
+	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(ctx, e, response)
 		return
@@ -75,7 +75,7 @@ func (x *exchange) copyBody(response *http.Response) error {
 	control := http.NewResponseController(x.w)
 	length := response.ContentLength
 	if length < 0 || length > bufferSize {
-		control.Flush() //nolint:errcheck // a write tells
+		control.Flush()
 	}
 	buf, _ := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
@@ -111,7 +111,7 @@ func (x *exchange) trailers(e *upstream.Endpoint, trailer http.Header, announced
 	}
 	x.dropForeign(trailer, e)
 	x.grpcStatus(trailer)
-	http.NewResponseController(x.w).Flush() //nolint:errcheck // so that the body is chunked, which a trailer needs
+	http.NewResponseController(x.w).Flush()
 	prefix := ""
 	if len(trailer) != announced {
 		prefix = http.TrailerPrefix
@@ -135,15 +135,15 @@ func (x *exchange) switchProtocols(ctx context.Context, e *upstream.Endpoint, re
 		x.refuse(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
 		return
 	}
-	defer conn.Close() //nolint:errcheck // it is over
+	defer conn.Close()
 	x.started, x.event.Status = true, response.StatusCode
 	dropHopByHop(response.Header)
 	x.dropForeign(response.Header, e)
 	response.Header.Set("Connection", "Upgrade")
 	response.Header.Set("Upgrade", agreed)
-	fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\n") //nolint:errcheck // Flush tells
-	response.Header.Write(buffered)                               //nolint:errcheck // likewise
-	buffered.WriteString("\r\n")                                  //nolint:errcheck // likewise
+	fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\n")
+	response.Header.Write(buffered) //nolint:errcheck // likewise
+	buffered.WriteString("\r\n")    //nolint:errcheck // likewise
 	if err := buffered.Flush(); err != nil {
 		x.event.Reason, x.event.Err = refusal.CallerGone, err
 		return

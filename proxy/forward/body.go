@@ -92,7 +92,7 @@ func (b *replay) drain(control *http.ResponseController) {
 	if control.SetReadDeadline(time.Now().Add(wait)) != nil {
 		return
 	}
-	if _, err := io.CopyN(io.Discard, b.request.Body, most); err == io.EOF {
+	if _, err := io.CopyN(io.Discard, b.request.Body, most); errors.Is(err, io.EOF) {
 		b.whole.Store(true)
 	}
 	control.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set before
@@ -104,7 +104,7 @@ func (b *replay) cause() error {
 		return nil
 	}
 	defer b.mu.Unlock()
-	if b.failed == io.EOF {
+	if errors.Is(b.failed, io.EOF) {
 		return nil
 	}
 	return b.failed
@@ -136,7 +136,7 @@ func (a *attempt) Read(p []byte) (int, error) {
 			return 0, nil
 		}
 	}
-	if b.failed == io.EOF {
+	if errors.Is(b.failed, io.EOF) {
 		a.fillTrailer()
 	}
 	return 0, b.failed

@@ -83,9 +83,9 @@ func (e *engine) start(protocols func(*http.Protocols)) *server {
 func (e *engine) serve(ctx context.Context, c *served) {
 	c.engine, c.done = e, make(chan struct{})
 	if !e.admit(c) {
-		c.Close() //nolint:errcheck // the proxy is going
+		c.Close()
 	}
-	stop := context.AfterFunc(ctx, func() { c.Close() }) //nolint:errcheck // it is cut
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	<-c.done
 	e.mu.Lock()
@@ -126,7 +126,7 @@ func (e *engine) drain() {
 	old := e.http2
 	e.http2 = e.start(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
 	e.mu.Unlock()
-	old.queue.Close() //nolint:errcheck // it cannot fail
+	old.queue.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	old.Shutdown(ctx) //nolint:errcheck // it starts GOAWAY and need not wait: serve does
@@ -143,11 +143,11 @@ func (e *engine) close() {
 	http1, http2 := e.http1, e.http2
 	e.mu.Unlock()
 	for _, s := range []*server{http1, http2} {
-		s.queue.Close() //nolint:errcheck // it cannot fail
-		s.Close()       //nolint:errcheck // everything is cut
+		s.queue.Close()
+		s.Close()
 	}
 	for _, c := range open {
-		c.Close() //nolint:errcheck // likewise
+		c.Close()
 	}
 	e.servers.Wait()
 }

@@ -4,6 +4,7 @@ package forward_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -63,7 +64,7 @@ func (echoService) StreamingInputCall(
 	size := int32(0)
 	for {
 		r, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.SendAndClose(&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: size})
 		}
 		if err != nil {
@@ -78,7 +79,7 @@ func (echoService) FullDuplexCall(
 ) error {
 	for {
 		r, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -103,7 +104,7 @@ func newGRPCPair(t *testing.T) (*pair, grpc_testing.TestServiceClient) {
 	}
 	server := grpc.NewServer()
 	grpc_testing.RegisterTestServiceServer(server, echoService{})
-	go server.Serve(l) //nolint:errcheck // it ends with Stop
+	go server.Serve(l)
 	t.Cleanup(server.Stop)
 	p := newPair(t, asGRPC, addrOf(l.Addr()), settings{})
 	return p, grpcClient(t, p.at)
@@ -118,7 +119,7 @@ func grpcClient(t *testing.T, at netip.AddrPort) grpc_testing.TestServiceClient 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the test is over
+	t.Cleanup(func() { conn.Close() })
 	return grpc_testing.NewTestServiceClient(conn)
 }
 
@@ -159,7 +160,7 @@ func TestGRPCStreams(t *testing.T) {
 			t.Fatalf("%d bytes, %v; want %d", len(r.GetPayload().GetBody()), err, want)
 		}
 	}
-	if _, err := out.Recv(); err != io.EOF {
+	if _, err := out.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("end: %v", err)
 	}
 
@@ -190,8 +191,8 @@ func TestGRPCStreams(t *testing.T) {
 			t.Fatalf("%d bytes, %v", len(r.GetPayload().GetBody()), err)
 		}
 	}
-	both.CloseSend() //nolint:errcheck // Recv tells
-	if _, err := both.Recv(); err != io.EOF {
+	both.CloseSend()
+	if _, err := both.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("end: %v", err)
 	}
 }

@@ -34,6 +34,7 @@ func bothVersions(t *testing.T, test func(t *testing.T, http2 bool)) {
 
 func TestARequestGoesThroughUnchanged(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		var got *http.Request
 		var body []byte
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +45,7 @@ func TestARequestGoesThroughUnchanged(t *testing.T) {
 			h["Content-Type"], h["Date"] = nil, nil
 			h.Set("Proxy-Authenticate", "Basic")
 			w.WriteHeader(http.StatusTeapot)
-			io.WriteString(w, "short and stout") //nolint:errcheck // the client looks
+			io.WriteString(w, "short and stout")
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		response, text := call{method: "POST", path: "/a%2fb//./c?x=1;y&z", body: "hello", header: http.Header{
@@ -80,10 +81,10 @@ func TestARequestGoesThroughUnchanged(t *testing.T) {
 func checkEvents(t *testing.T, p *pair, http2 bool) {
 	t.Helper()
 	protocol := map[bool]string{false: "http1", true: "http2"}[http2]
-	any := func(observe.Event) bool { return true }
-	out, in := p.client.events.wait(t, "outbound", any), p.server.events.wait(t, "inbound", any)
+	first := func(observe.Event) bool { return true }
+	out, in := p.client.events.wait(t, "outbound", first), p.server.events.wait(t, "inbound", first)
 	for _, e := range []observe.Event{out, in} {
-		if e.Protocol != protocol || e.Method != "POST" || e.Path != "/a%2Fb/c" || e.Status != 418 || e.Class() != "4xx" ||
+		if e.Protocol != protocol || e.Method != http.MethodPost || e.Path != "/a%2Fb/c" || e.Status != 418 || e.Class() != "4xx" ||
 			e.BytesIn != 5 || e.BytesOut != 15 || !e.MTLS || e.Attempts != 1 || e.Reason != refusal.None {
 			t.Errorf("event %+v", e)
 		}
@@ -100,7 +101,7 @@ func checkEvents(t *testing.T, p *pair, http2 bool) {
 func TestWhatTellsWhoCallsIsTheProxysAlone(t *testing.T) {
 	var got http.Header
 	app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // for the trailer
+		io.Copy(io.Discard, r.Body)
 		got = r.Header.Clone()
 		for name, values := range r.Trailer {
 			got["Trailer "+name] = values
@@ -119,7 +120,7 @@ func TestWhatTellsWhoCallsIsTheProxysAlone(t *testing.T) {
 			"Transfer-Encoding: chunked", "Trailer: " + name, "", "1", "x", "0", name + ": forged", "", "",
 		}
 		answer := raw(t, p, strings.Join(lines, "\r\n"))
-		if answer.StatusCode != 200 {
+		if answer.StatusCode != http.StatusOK {
 			t.Fatalf("%s: status %d", name, answer.StatusCode)
 		}
 		for header, values := range got {
@@ -167,7 +168,7 @@ func dial(t *testing.T, _ *proxy, address string) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the test is over
+	t.Cleanup(func() { conn.Close() })
 	tcp, _ := conn.(*net.TCPConn)
 	return tcp
 }
@@ -217,7 +218,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 func TestTargetsInOtherForms(t *testing.T) {
 	p := newPair(t, asHTTP, accept(t, func(c net.Conn) {
 		line, _ := bufio.NewReader(c).ReadString('\n')
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line)) //nolint:errcheck // the client looks
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line))
 	}), settings{})
 	cases := map[string]string{
 		"OPTIONS * HTTP/1.1\r\nHost: a":                         "OPTIONS * HTTP/1.1",
@@ -236,13 +237,14 @@ func TestTargetsInOtherForms(t *testing.T) {
 
 func TestTrailersAndInterimAnswers(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>")
 			w.WriteHeader(http.StatusEarlyHints)
 			w.Header().Del("Link")
 			w.Header().Set("Trailer", "X-Sum")
 			body, _ := io.ReadAll(r.Body)
-			w.Write(body) //nolint:errcheck // the client looks
+			w.Write(body)
 			w.Header().Set("X-Sum", r.Trailer.Get("X-Ask")+"!")
 			w.Header().Set(http.TrailerPrefix+"X-Surprise", "yes")
 		})
@@ -254,7 +256,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 				return nil
 			},
 		})
-		r, _ := http.NewRequestWithContext(ctx, "POST", "http://cart/", io.MultiReader(strings.NewReader("body")))
+		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://cart/", io.MultiReader(strings.NewReader("body")))
 		r.Trailer = http.Header{"X-Ask": {"sum"}}
 		response, err := clientOf(t, p.at, http2).Do(r)
 		if err != nil {
@@ -264,7 +266,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 		if err != nil || string(body) != "body" {
 			t.Errorf("body %q, %v", body, err)
 		}
-		response.Body.Close() //nolint:errcheck // it was read
+		response.Body.Close()
 		if response.Trailer.Get("X-Sum") != "sum!" || response.Trailer.Get("X-Surprise") != "yes" {
 			t.Errorf("trailer %v", response.Trailer)
 		}
@@ -276,15 +278,16 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 
 func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			control := http.NewResponseController(w)
-			control.EnableFullDuplex() //nolint:errcheck // HTTP/2 has no need
-			control.Flush()            //nolint:errcheck // the client looks
+			control.EnableFullDuplex()
+			control.Flush()
 			buf := make([]byte, 100)
 			for {
 				n, err := r.Body.Read(buf)
-				w.Write(buf[:n]) //nolint:errcheck // the client looks
-				control.Flush()  //nolint:errcheck // likewise
+				w.Write(buf[:n])
+				control.Flush()
 				if err != nil {
 					return
 				}
@@ -292,21 +295,21 @@ func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		body, feed := io.Pipe()
-		r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://cart/", body)
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://cart/", body)
 		response, err := clientOf(t, p.at, http2).Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer response.Body.Close() //nolint:errcheck // it was read
+		defer response.Body.Close()
 		for i := range 20 {
 			word := fmt.Sprintf("word %04d", i)
-			io.WriteString(feed, word) //nolint:errcheck // the read tells
+			io.WriteString(feed, word)
 			back := make([]byte, len(word))
 			if _, err := io.ReadFull(response.Body, back); err != nil || string(back) != word {
 				t.Fatalf("got %q, %v", back, err)
 			}
 		}
-		feed.Close() //nolint:errcheck // it cannot fail
+		feed.Close()
 		if rest, err := io.ReadAll(response.Body); err != nil || len(rest) > 0 {
 			t.Errorf("rest %q, %v", rest, err)
 		}
@@ -315,12 +318,13 @@ func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/no" {
 				w.WriteHeader(http.StatusExpectationFailed)
 				return
 			}
-			io.Copy(w, r.Body) //nolint:errcheck // the client looks
+			io.Copy(w, r.Body)
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		client := clientOf(t, p.at, http2)
@@ -347,29 +351,29 @@ func TestAnUpgradedConnection(t *testing.T) {
 		if err != nil {
 			panic(err)
 		}
-		defer conn.Close()                                  //nolint:errcheck // it is over
-		io.Copy(conn, buffered)                             //nolint:errcheck // the client looks
-		io.WriteString(conn, "bye")                         //nolint:errcheck // likewise
-		conn.(interface{ CloseWrite() error }).CloseWrite() //nolint:errcheck // likewise
+		defer conn.Close()
+		io.Copy(conn, buffered)
+		io.WriteString(conn, "bye")
+		conn.(interface{ CloseWrite() error }).CloseWrite()
 	})
 	p := newPair(t, asHTTP, app, settings{})
 	p.client.service(asHTTP, func(port *meshconfig.ServicePort) { // a timeout is not for what upgrades
 		port.Routes = []*meshconfig.Route{{Name: "all", RequestTimeout: 50}}
 	}, 1)
 	conn := dial(t, p.client, p.at.String())
-	io.WriteString(conn, "GET /chat HTTP/1.1\r\nHost: cart\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly ") //nolint:errcheck // the read tells
+	io.WriteString(conn, "GET /chat HTTP/1.1\r\nHost: cart\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly ")
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != 101 || response.Header.Get("Upgrade") != "websocket" {
+	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("status %d, header %v", response.StatusCode, response.Header)
 	}
 	timer := time.NewTimer(100 * time.Millisecond) // beyond the timeout
 	<-timer.C
-	io.WriteString(conn, "late") //nolint:errcheck // the read tells
-	conn.CloseWrite()            //nolint:errcheck // likewise
+	io.WriteString(conn, "late")
+	conn.CloseWrite()
 	if got, err := io.ReadAll(reader); string(got) != "early latebye" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -386,10 +390,11 @@ func TestAnUpgradedConnection(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		gone := make(chan struct{}, 10)
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/late" {
-				http.NewResponseController(w).Flush() //nolint:errcheck // the client looks
+				http.NewResponseController(w).Flush()
 			}
 			if r.URL.Path != "/quick" {
 				<-r.Context().Done()
@@ -408,11 +413,11 @@ func TestTimeouts(t *testing.T) {
 		client := clientOf(t, p.at, http2)
 		call{path: "/quick"}.status(t, client, 200)
 		response, body := call{path: "/slow"}.do(t, client)
-		if response.StatusCode != 504 || response.Header.Get("heddle-reason") != "timeout" || !strings.Contains(body, "route brief") {
+		if response.StatusCode != http.StatusGatewayTimeout || response.Header.Get("heddle-reason") != "timeout" || !strings.Contains(body, "route brief") {
 			t.Errorf("status %d, header %v, body %q", response.StatusCode, response.Header, body)
 		}
 		<-gone // the application was told
-		r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://cart/late", nil)
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cart/late", nil)
 		if response, err := client.Do(r); err != nil {
 			t.Error(err)
 		} else if _, err := io.ReadAll(response.Body); err == nil {
@@ -427,6 +432,7 @@ func TestTimeouts(t *testing.T) {
 
 func TestACallerThatGoesAwayCancels(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		started, gone := make(chan struct{}), make(chan struct{})
 		app := httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(started)
@@ -435,7 +441,7 @@ func TestACallerThatGoesAwayCancels(t *testing.T) {
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		ctx, cancel := context.WithCancel(t.Context())
-		r, _ := http.NewRequestWithContext(ctx, "GET", "http://cart/", nil)
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart/", nil)
 		go func() { <-started; cancel() }()
 		if _, err := clientOf(t, p.at, http2).Do(r); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)

@@ -50,7 +50,7 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 
 // Serve implements Server.
 func (in *Inbound) Serve(ctx context.Context, c *Conn) {
-	defer c.Close() //nolint:errcheck // it is over
+	defer c.Close()
 	done, ok := in.begin()
 	if !ok {
 		return
@@ -174,7 +174,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 		finish(asRefusal(err), nil)
 		return
 	}
-	defer stream.Close() //nolint:errcheck // it is over
+	defer stream.Close()
 	callee, _ := stream.Conn.(end)
 	if protocol == Unknown {
 		spoken, primed, err := speaksFirst(ctx, k.content, callee)
@@ -183,11 +183,11 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 			finish(&refusal.Error{Reason: refusal.CallerGone, Cause: err}, nil)
 			return
 		case spoken == MeshTLS && k.peer == nil:
-			stream.Close() //nolint:errcheck // another one carries what is inside
+			stream.Close()
 			k.secure(ctx)
 			return
 		case spoken == HTTP1 || spoken == HTTP2:
-			stream.Close() //nolint:errcheck // likewise
+			stream.Close()
 			k.http(ctx, spoken)
 			return
 		}

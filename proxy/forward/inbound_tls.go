@@ -24,7 +24,7 @@ func (k *call) secure(ctx context.Context) {
 		return
 	}
 	k.content = k.in.Peek(conn)
-	defer k.content.Close() //nolint:errcheck // it is over
+	defer k.content.Close()
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case upstream.ALPNHTTP1:
 		k.http(ctx, HTTP1)

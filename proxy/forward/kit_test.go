@@ -135,7 +135,7 @@ func start(t *testing.T, ca *testpki.Authority, id identity.ID, inbound bool, s 
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		p.server.Shutdown(ctx) //nolint:errcheck // it cuts what is left
+		p.server.Shutdown(ctx)
 		p.upstreams.Close()
 	})
 	p.apply(meshconfig.MeshName, &meshconfig.Mesh{
@@ -177,7 +177,7 @@ func accept(t *testing.T, serve func(net.Conn)) netip.AddrPort {
 			mu.Unlock()
 			wg.Go(func() {
 				serve(c)
-				c.Close() //nolint:errcheck // it is over
+				c.Close()
 				mu.Lock()
 				delete(conns, c)
 				mu.Unlock()
@@ -185,10 +185,10 @@ func accept(t *testing.T, serve func(net.Conn)) netip.AddrPort {
 		}
 	})
 	t.Cleanup(func() {
-		l.Close() //nolint:errcheck // the test is over
+		l.Close()
 		mu.Lock()
 		for c := range conns {
-			c.Close() //nolint:errcheck // likewise
+			c.Close()
 		}
 		mu.Unlock()
 		wg.Wait()
@@ -355,7 +355,7 @@ func (c call) do(t *testing.T, client *http.Client) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (l *live) judge(policy *table.Inbound, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for e := range l.entries {
-		_, why := e.question.judge(policy.Port(e.op.Port), now)
+		_, why := e.judge(policy.Port(e.op.Port), now)
 		if why != nil {
 			e.cut(&refusal.Error{Reason: refusal.PolicyChanged, Rule: why.Rule, Detail: why.Error()})
 		}

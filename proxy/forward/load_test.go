@@ -27,8 +27,8 @@ import (
 func versioned(t *testing.T, name string) netip.AddrPort {
 	t.Helper()
 	return httpApp(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // the client looks
-		io.WriteString(w, name)     //nolint:errcheck // likewise
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, name)
 	})
 }
 
@@ -46,9 +46,9 @@ func attempt(ctx context.Context, client *http.Client, method string) (string, e
 	if err != nil {
 		return "", err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != 200 {
+	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", response.StatusCode, text)
 	}
 	return string(text), err
@@ -205,6 +205,7 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 		}
 	})
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		p := newPair(t, asHTTP, app, settings{})
 		result := make(chan error, 1)
 		go func() {
@@ -243,14 +244,14 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 }
 
 func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
-	app := accept(t, func(c net.Conn) { io.Copy(c, c) }) //nolint:errcheck // the client looks
+	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	p := newPair(t, asTCP, app, settings{
 		upstream: upstream.Options{DrainTimeout: 100 * time.Millisecond},
 		limits:   forward.Limits{HalfClosed: 50 * time.Millisecond},
 	})
 	conn := dial(t, p.client, p.at.String())
-	io.WriteString(conn, "x")          //nolint:errcheck // the read tells
-	io.ReadFull(conn, make([]byte, 1)) //nolint:errcheck // likewise
+	io.WriteString(conn, "x")
+	io.ReadFull(conn, make([]byte, 1))
 	begun := time.Now()
 	p.client.endpoints(cart, shop)
 	if _, err := conn.Read(make([]byte, 1)); err == nil || time.Since(begun) < 50*time.Millisecond {
@@ -258,11 +259,11 @@ func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
 	}
 
 	// A side that has ended, of which the other says nothing.
-	silent := newPair(t, asTCP, accept(t, func(c net.Conn) { c.Read(make([]byte, 1)); <-t.Context().Done() }), settings{ //nolint:errcheck // it is silent
+	silent := newPair(t, asTCP, accept(t, func(c net.Conn) { c.Read(make([]byte, 1)); <-t.Context().Done() }), settings{
 		limits: forward.Limits{HalfClosed: 50 * time.Millisecond},
 	})
 	conn = dial(t, silent.client, silent.at.String())
-	conn.CloseWrite()                    //nolint:errcheck // the read tells
+	conn.CloseWrite()
 	_, err := conn.Read(make([]byte, 1)) // until it is given up
 	if err == nil {
 		t.Error("read something")

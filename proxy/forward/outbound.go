@@ -29,7 +29,7 @@ func NewOutbound(options Options) *Outbound {
 
 // Serve implements Server.
 func (o *Outbound) Serve(ctx context.Context, c *Conn) {
-	defer c.Close() //nolint:errcheck // it is over
+	defer c.Close()
 	done, ok := o.begin()
 	if !ok {
 		return

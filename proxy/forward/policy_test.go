@@ -34,11 +34,12 @@ func rule(name string, action meshconfig.Action, id identity.ID, methods, paths 
 }
 
 func ok(w http.ResponseWriter, r *http.Request) {
-	io.WriteString(w, "as "+r.Header.Get("X-Forwarded-Client-Cert")) //nolint:errcheck // the client looks
+	io.WriteString(w, "as "+r.Header.Get("X-Forwarded-Client-Cert"))
 }
 
 func TestARequestThatAPolicyDenies(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		p := newPair(t, asHTTP, httpApp(t, ok), settings{})
 		p.server.policy(strict, deny,
 			rule("shop/cart/read", allow, web, []string{"GET"}, []string{"/public/*"}),
@@ -52,7 +53,7 @@ func TestARequestThatAPolicyDenies(t *testing.T) {
 			"/public/%73ecret": "shop/cart/secret", "/private": "default",
 		} {
 			response, body := call{path: path}.do(t, client)
-			if response.StatusCode != 403 || response.Header.Get("heddle-reason") != "denied" ||
+			if response.StatusCode != http.StatusForbidden || response.Header.Get("heddle-reason") != "denied" ||
 				!strings.Contains(body, "rule: "+want+"\n") || !strings.Contains(body, web.String()) {
 				t.Errorf("%s: status %d, header %v, body %q", path, response.StatusCode, response.Header, body)
 			}
@@ -72,11 +73,12 @@ func foreignCall(t *testing.T, p *pair, http2 bool) (*http.Response, string) {
 
 func TestPlaintextCallers(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		var shift atomic.Int64
 		clock := func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
 		p := newPair(t, undeclared, httpApp(t, ok), settings{clock: clock})
 		response, body := foreignCall(t, p, http2)
-		if response.StatusCode != 403 || response.Header.Get("heddle-reason") != "plaintext_refused" || !strings.Contains(body, "mtls") {
+		if response.StatusCode != http.StatusForbidden || response.Header.Get("heddle-reason") != "plaintext_refused" || !strings.Contains(body, "mtls") {
 			t.Errorf("strict: status %d, header %v, body %q", response.StatusCode, response.Header, body)
 		}
 		p.server.events.wait(t, "of the refusal", func(e observe.Event) bool {
@@ -89,7 +91,7 @@ func TestPlaintextCallers(t *testing.T) {
 			{Mtls: disabled, DefaultAction: allow},
 		} {
 			p.server.policyOf(policy)
-			if response, body := foreignCall(t, p, http2); response.StatusCode != 200 || body != "as " {
+			if response, body := foreignCall(t, p, http2); response.StatusCode != http.StatusOK || body != "as " {
 				t.Errorf("%v: plaintext gave %d %q", policy.GetMtls(), response.StatusCode, body)
 			}
 			// In every mode mTLS is taken.
@@ -98,7 +100,7 @@ func TestPlaintextCallers(t *testing.T) {
 			}
 			if policy.GetPermissiveUntil() != 0 {
 				shift.Store(int64(2 * time.Hour)) // leaves have expired too, but the plaintext caller has none
-				if response, _ := foreignCall(t, p, http2); response.StatusCode != 403 {
+				if response, _ := foreignCall(t, p, http2); response.StatusCode != http.StatusForbidden {
 					t.Errorf("after the end of permissive: plaintext gave %d", response.StatusCode)
 				}
 				shift.Store(0)
@@ -108,10 +110,10 @@ func TestPlaintextCallers(t *testing.T) {
 }
 
 func TestPlaintextThatIsNotHTTP(t *testing.T) {
-	app := accept(t, func(c net.Conn) { io.WriteString(c, "220 hello\r\n"); io.Copy(c, c) }) //nolint:errcheck // the client looks
+	app := accept(t, func(c net.Conn) { io.WriteString(c, "220 hello\r\n"); io.Copy(c, c) })
 	p := newPair(t, asTCP, app, settings{})
 	conn := dial(t, p.server, p.inside.String())
-	io.WriteString(conn, "\x00\x01\x02") //nolint:errcheck // the read tells
+	io.WriteString(conn, "\x00\x01\x02")
 	if got, _ := io.ReadAll(conn); len(got) != 0 {
 		t.Errorf("strict: got %q", got)
 	}
@@ -144,7 +146,7 @@ func TestWhoTheServerTakes(t *testing.T) {
 			})
 			err := conn.HandshakeContext(t.Context())
 			if err == nil {
-				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n") //nolint:errcheck // the read tells
+				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
 				_, err = conn.Read(make([]byte, 1))
 			}
 			if err == nil || !strings.Contains(err.Error(), "remote error: tls") {
@@ -165,13 +167,13 @@ func TestWhomTheClientTakes(t *testing.T) {
 	client := clientOf(t, p.at, false)
 	p.client.endpoints(cart, testpki.Identity("shop", "other"), p.inside)
 	response, body := call{}.do(t, client)
-	if response.StatusCode != 503 || response.Header.Get("heddle-reason") != "peer_identity" {
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") != "peer_identity" {
 		t.Errorf("another identity: status %d, header %v, body %q", response.StatusCode, response.Header, body)
 	}
 	p.server.credentials.SetCertificate(testpki.NewAuthority(t).Issue(t, shop, time.Now().Add(time.Hour)))
 	p.client.endpoints(cart, shop, p.inside)
 	response, body = call{}.do(t, client)
-	if response.StatusCode != 503 || response.Header.Get("heddle-reason") != "peer_identity" {
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") != "peer_identity" {
 		t.Errorf("another CA: status %d, header %v, body %q", response.StatusCode, response.Header, body)
 	}
 	p.server.credentials.SetCertificate(p.ca.Issue(t, shop, time.Now().Add(time.Hour)))
@@ -182,7 +184,7 @@ func TestBeforeAnyPolicyHasCome(t *testing.T) {
 	in := start(t, testpki.NewAuthority(t), shop, true, settings{})
 	at := in.listen(netip.MustParseAddrPort("127.0.0.1:1"))
 	response, _ := call{}.do(t, clientOf(t, at, false))
-	if response.StatusCode != 503 || response.Header.Get("heddle-reason") != "not_ready" {
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") != "not_ready" {
 		t.Errorf("status %d, header %v", response.StatusCode, response.Header)
 	}
 }
@@ -190,16 +192,17 @@ func TestBeforeAnyPolicyHasCome(t *testing.T) {
 func TestAChangedPolicyCutsWhatItDeniesAlone(t *testing.T) {
 	started := make(chan string, 10)
 	app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).Flush() //nolint:errcheck // the client looks
+		http.NewResponseController(w).Flush()
 		started <- r.URL.Path
 		<-r.Context().Done()
 	})
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		p := newPair(t, asHTTP, app, settings{})
 		open := func(path string) io.ReadCloser {
 			ctx, cancel := context.WithCancel(t.Context())
 			t.Cleanup(cancel)
-			r, _ := http.NewRequestWithContext(ctx, "GET", "http://cart"+path, nil)
+			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart"+path, nil)
 			response, err := clientOf(t, p.at, http2).Do(r)
 			if err != nil {
 				t.Fatal(err)
@@ -208,7 +211,7 @@ func TestAChangedPolicyCutsWhatItDeniesAlone(t *testing.T) {
 			return response.Body
 		}
 		kept, cut := open("/kept"), open("/cut")
-		defer kept.Close() //nolint:errcheck // it is given up
+		defer kept.Close()
 		p.server.policy(strict, allow, rule("shop/cart/cut", deny, web, nil, []string{"/cut"}))
 		if _, err := io.ReadAll(cut); err == nil {
 			t.Error("what is denied came to a good end")
@@ -225,12 +228,12 @@ func TestAChangedPolicyCutsWhatItDeniesAlone(t *testing.T) {
 }
 
 func TestAChangedPolicyCutsConnections(t *testing.T) {
-	app := accept(t, func(c net.Conn) { io.Copy(c, c) }) //nolint:errcheck // the client looks
+	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	p := newPair(t, asTCP, app, settings{})
 	p.server.policyOf(&meshconfig.PortPolicy{Mtls: permissive, DefaultAction: allow, Protocol: asTCP})
 	meshed, plain := dial(t, p.client, p.at.String()), dial(t, p.server, p.inside.String())
 	echo := func(c net.Conn) error {
-		io.WriteString(c, "x") //nolint:errcheck // the read tells
+		io.WriteString(c, "x")
 		_, err := io.ReadFull(c, make([]byte, 1))
 		return err
 	}

@@ -23,8 +23,8 @@ type end interface {
 // other carried nothing for too long. It closes neither side in good order, and both otherwise.
 func relay(ctx context.Context, caller, callee end, halfClosed time.Duration) (in, out int64, err error) {
 	both := func() {
-		caller.Close() //nolint:errcheck // it is given up
-		callee.Close() //nolint:errcheck // likewise
+		caller.Close()
+		callee.Close()
 	}
 	stop := context.AfterFunc(ctx, both)
 	defer stop()

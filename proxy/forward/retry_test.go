@@ -27,16 +27,17 @@ func nobody(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // only its number is wanted
+	defer l.Close()
 	return addrOf(l.Addr())
 }
 
 func TestWhatWasNotDeliveredIsTriedOnceMore(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
+		t.Helper()
 		var served atomic.Int64
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			served.Add(1)
-			io.Copy(w, r.Body) //nolint:errcheck // the client looks
+			io.Copy(w, r.Body)
 		})
 		p := newPair(t, asHTTP, app, settings{})
 		client := clientOf(t, p.at, http2)
@@ -63,7 +64,7 @@ func TestWhatWasNotDeliveredIsTriedOnceMore(t *testing.T) {
 			})
 			p.client.endpoints(cart, shop, address)
 			response, body := call{method: "POST", body: "body"}.do(t, client)
-			if response.StatusCode != 503 || response.Header.Get("heddle-reason") == "" || response.Header.Get("heddle-undelivered") != "" {
+			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") == "" || response.Header.Get("heddle-undelivered") != "" {
 				t.Errorf("%s, alone: status %d, header %v, body %q", name, response.StatusCode, response.Header, body)
 			}
 		}
@@ -83,9 +84,9 @@ func TestALargeBodyIsNotSentTwice(t *testing.T) {
 	delivered := int64(0)
 	for range 20 {
 		response, _ := call{method: "POST", body: strings.Repeat("x", 1<<20)}.do(t, client)
-		if response.StatusCode == 200 {
+		if response.StatusCode == http.StatusOK {
 			delivered++
-		} else if response.StatusCode != 503 {
+		} else if response.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("status %d", response.StatusCode)
 		}
 	}
@@ -96,11 +97,12 @@ func TestALargeBodyIsNotSentTwice(t *testing.T) {
 
 // hangsUp is an application that reads requests and closes connections.
 func hangsUp(t *testing.T, seen *atomic.Int64) netip.AddrPort {
+	t.Helper()
 	return accept(t, func(c net.Conn) {
 		reader := bufio.NewReader(c)
 		r, err := http.ReadRequest(reader)
 		if err == nil {
-			io.Copy(io.Discard, r.Body) //nolint:errcheck // it hangs up
+			io.Copy(io.Discard, r.Body)
 			seen.Add(1)
 		}
 	})
@@ -114,7 +116,7 @@ func TestWhatMayHaveBeenDeliveredIsTriedAgainOnlyIfThatDoesNoHarm(t *testing.T) 
 	for range 20 {
 		before := seen.Load()
 		response, _ := call{method: "POST", body: "once"}.do(t, client)
-		if hung := seen.Load() - before; hung > 1 || (hung == 1) != (response.StatusCode == 502) {
+		if hung := seen.Load() - before; hung > 1 || (hung == 1) != (response.StatusCode == http.StatusBadGateway) {
 			t.Errorf("POST: status %d, read %d times by the one that hangs up", response.StatusCode, hung)
 		}
 	}
@@ -128,9 +130,9 @@ func TestWhatMayHaveBeenDeliveredIsTriedAgainOnlyIfThatDoesNoHarm(t *testing.T) 
 	failed := 0
 	for range 20 {
 		response, _ := call{method: "POST", body: "once"}.do(t, client)
-		if response.StatusCode != 200 {
+		if response.StatusCode != http.StatusOK {
 			failed++
-			if response.StatusCode != 502 || response.Header.Get("heddle-reason") != "upstream_failed" {
+			if response.StatusCode != http.StatusBadGateway || response.Header.Get("heddle-reason") != "upstream_failed" {
 				t.Errorf("status %d, header %v", response.StatusCode, response.Header)
 			}
 		}
@@ -158,7 +160,7 @@ func TestTheMarkCountsOnMeshTLSAlone(t *testing.T) {
 		p.client.endpoints(cart, id, address)
 		before := calls.Load()
 		response, _ := call{}.do(t, client)
-		if response.StatusCode != 503 || calls.Load() != before+1 || response.Header.Get("heddle-reason") != "" ||
+		if response.StatusCode != http.StatusServiceUnavailable || calls.Load() != before+1 || response.Header.Get("heddle-reason") != "" ||
 			response.Header.Get("heddle-undelivered") != "" {
 			t.Errorf("%s: status %d after %d calls, header %v", name, response.StatusCode, calls.Load()-before, response.Header)
 		}
@@ -169,7 +171,7 @@ func TestNoEndpoints(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, ok), settings{})
 	p.client.endpoints(cart, shop)
 	response, body := call{}.do(t, clientOf(t, p.at, false))
-	if response.StatusCode != 503 || response.Header.Get("heddle-reason") != "no_endpoints" || !strings.Contains(body, cart) {
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") != "no_endpoints" || !strings.Contains(body, cart) {
 		t.Errorf("status %d, header %v, body %q", response.StatusCode, response.Header, body)
 	}
 	p.client.events.wait(t, "of no endpoints", func(e observe.Event) bool {

@@ -33,7 +33,7 @@ func (x *exchange) send(ctx context.Context) {
 				discard(response)
 				pick.Done()
 				pick = second
-				response, err = x.try(ctx, pick)
+				response, err = x.try(ctx, pick) //nolint:bodyclose // relay closes it
 			}
 		}
 	}
@@ -47,7 +47,7 @@ func (x *exchange) send(ctx context.Context) {
 
 func discard(r *http.Response) {
 	if r != nil {
-		r.Body.Close() //nolint:errcheck // nobody wants it
+		r.Body.Close()
 	}
 }
 

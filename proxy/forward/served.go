@@ -72,7 +72,7 @@ func connState(conn net.Conn, state http.ConnState) {
 	case http.StateClosed:
 		if c.state.Load() == reading {
 			c.state.Store(handled)
-			c.complain(http.StatusBadRequest, errors.New("the request's header did not arrive, or not in time"))
+			_ = c.complain(http.StatusBadRequest, errors.New("the request's header did not arrive, or not in time"))
 		}
 	case http.StateNew, http.StateHijacked:
 	}

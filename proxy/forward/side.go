@@ -52,7 +52,7 @@ const quiet = 500 * time.Millisecond
 
 // Shutdown implements Server.
 func (s *side) Shutdown(ctx context.Context) error {
-	s.engine.drain()
+	s.engine.drain() //nolint:contextcheck // it starts something and does not wait
 	err := s.settle(ctx)
 	s.gone.Store(true)
 	s.engine.close()
@@ -184,6 +184,6 @@ func (r *running) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range r.conns {
-		c.Close() //nolint:errcheck // it is given up
+		c.Close()
 	}
 }

@@ -46,7 +46,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		return
 	}
 	defer pick.Done()
-	defer stream.Close() //nolint:errcheck // it is over
+	defer stream.Close()
 	series, event.Labels = backend.Series("").Of(pick.Workload)
 	callee, _ := stream.Conn.(end)
 	if alpn == upstream.ALPNDetect {
@@ -56,7 +56,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 			return
 		}
 		if protocol == HTTP1 || protocol == HTTP2 {
-			stream.Close() //nolint:errcheck // another one carries the requests
+			stream.Close()
 			o.http(ctx, c, d, port, protocol)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ import (
 // sum is a server that takes everything, then answers how much it was.
 func sum(c net.Conn) {
 	n, _ := io.Copy(io.Discard, c)
-	io.WriteString(c, strings.Repeat("x", int(n))+"end") //nolint:errcheck // the client looks
+	io.WriteString(c, strings.Repeat("x", int(n))+"end")
 }
 
 func TestBytesAndHalfClose(t *testing.T) {
@@ -33,12 +34,12 @@ func TestBytesAndHalfClose(t *testing.T) {
 			p := newPair(t, protocol, accept(t, sum), settings{})
 			conn := dial(t, p.client, p.at.String())
 			payload := make([]byte, 1<<20)
-			rand.Read(payload) //nolint:errcheck // it cannot fail
+			rand.Read(payload)
 			payload[0] = 0
 			if _, err := conn.Write(payload); err != nil {
 				t.Fatal(err)
 			}
-			conn.CloseWrite() //nolint:errcheck // the read tells
+			conn.CloseWrite()
 			got, err := io.ReadAll(conn)
 			if err != nil || len(got) != len(payload)+3 {
 				t.Fatalf("got %d bytes, %v", len(got), err)
@@ -56,10 +57,10 @@ func TestBytesAndHalfClose(t *testing.T) {
 // A server that speaks first must not wait for anything, declared or not.
 func TestAServerThatSpeaksFirst(t *testing.T) {
 	app := accept(t, func(c net.Conn) {
-		io.WriteString(c, "220 ready\r\n") //nolint:errcheck // the client looks
+		io.WriteString(c, "220 ready\r\n")
 		line := make([]byte, 6)
-		io.ReadFull(c, line) //nolint:errcheck // likewise
-		c.Write(line)        //nolint:errcheck // likewise
+		io.ReadFull(c, line)
+		c.Write(line)
 	})
 	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +74,7 @@ func TestAServerThatSpeaksFirst(t *testing.T) {
 			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("took %v", took)
 			}
-			io.WriteString(conn, "QUIT\r\n") //nolint:errcheck // the read tells
+			io.WriteString(conn, "QUIT\r\n")
 			if rest, err := io.ReadAll(conn); string(rest) != "QUIT\r\n" || err != nil {
 				t.Errorf("rest %q, %v", rest, err)
 			}
@@ -89,12 +90,12 @@ func TestACallerOfAnUndeclaredPortThatSpeaksLate(t *testing.T) {
 	conn := dial(t, p.client, p.at.String())
 	timer := time.NewTimer(50 * time.Millisecond)
 	<-timer.C
-	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n") //nolint:errcheck // the read tells
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n")
 	got, err := io.ReadAll(conn)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200") {
 		t.Errorf("got %q, %v", got, err)
 	}
-	p.client.events.wait(t, "of a request", func(e observe.Event) bool { return e.Method == "GET" && e.Status == 200 })
+	p.client.events.wait(t, "of a request", func(e observe.Event) bool { return e.Method == http.MethodGet && e.Status == 200 })
 	p.server.events.wait(t, "of a request", func(e observe.Event) bool { return e.Rule == "shop/cart/get" })
 }
 
@@ -103,8 +104,8 @@ func TestTheApplicationsOwnTLSPasses(t *testing.T) {
 	certificate := p.ca.Issue(t, shop, time.Now().Add(time.Hour))
 	app := accept(t, func(c net.Conn) {
 		secured := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
-		io.WriteString(secured, "own TLS") //nolint:errcheck // the client looks
-		secured.Close()                    //nolint:errcheck // likewise
+		io.WriteString(secured, "own TLS")
+		secured.Close()
 	})
 	p.client.endpoints(cart, shop, p.server.listen(app))
 	conn := tls.Client(dial(t, p.client, p.at.String()), &tls.Config{
@@ -140,11 +141,11 @@ func TestUnmeshedAndForeignDestinations(t *testing.T) {
 
 	unknown := p.client.listen(netip.MustParseAddrPort("10.9.9.9:80"))
 	response, body := call{}.do(t, clientOf(t, unknown, false))
-	if response.StatusCode != 502 || response.Header.Get("heddle-reason") != "unknown_destination" || !strings.Contains(body, "10.9.9.9:80") {
+	if response.StatusCode != http.StatusBadGateway || response.Header.Get("heddle-reason") != "unknown_destination" || !strings.Contains(body, "10.9.9.9:80") {
 		t.Errorf("unknown: status %d, header %v, body %q", response.StatusCode, response.Header, body)
 	}
 	conn := dial(t, p.client, unknown.String())
-	io.WriteString(conn, "\x00\x00") //nolint:errcheck // the read tells
+	io.WriteString(conn, "\x00\x00")
 	if got, _ := io.ReadAll(conn); len(got) != 0 {
 		t.Errorf("unknown, not HTTP: got %q", got)
 	}
@@ -172,7 +173,7 @@ func TestConnectionsThatSendNothing(t *testing.T) {
 	} {
 		before := len(c.side.events.all())
 		conn := dial(t, c.side, c.at.String())
-		io.WriteString(conn, c.bytes) //nolint:errcheck // the read tells
+		io.WriteString(conn, c.bytes)
 		if got, _ := io.ReadAll(conn); bytes.Contains(got, []byte("200 OK")) {
 			t.Errorf("%q: got %q", c.bytes, got)
 		}
@@ -185,8 +186,8 @@ func TestConnectionsThatSendNothing(t *testing.T) {
 
 func TestWeightsOfConnections(t *testing.T) {
 	p := newPair(t, asTCP, netip.AddrPort{}, settings{})
-	one := p.server.listen(accept(t, func(c net.Conn) { io.WriteString(c, "1") })) //nolint:errcheck // the client looks
-	two := p.server.listen(accept(t, func(c net.Conn) { io.WriteString(c, "2") })) //nolint:errcheck // likewise
+	one := p.server.listen(accept(t, func(c net.Conn) { io.WriteString(c, "1") }))
+	two := p.server.listen(accept(t, func(c net.Conn) { io.WriteString(c, "2") }))
 	p.client.endpoints(cart, shop, one)
 	p.client.endpoints(backend(1), shop, two)
 	for weights, want := range map[[2]uint32]string{{1, 0}: "1", {0, 1}: "2"} {

@@ -48,38 +48,70 @@ type Meaning struct {
 // meanings is the table. Codes of gRPC: 3 INVALID_ARGUMENT, 4 DEADLINE_EXCEEDED, 7 PERMISSION_DENIED,
 // 8 RESOURCE_EXHAUSTED, 14 UNAVAILABLE, 1 CANCELLED.
 var meanings = map[Reason]Meaning{
-	BadRequest: {400, 3, "the request is not one that HTTP allows, or can be read in two ways",
-		"correct the client: the detail says what is wrong"},
-	UnknownDestination: {502, 14, "the address is inside the mesh's networks, but no Service, port or pod has it",
-		"check the address and port, and that the operator is reachable: kubectl get svc,endpointslices -A"},
-	NoEndpoints: {503, 14, "the backend has no ready endpoint",
-		"check that the pods of the Service are ready and that its selector matches them"},
-	ConnectFailed: {503, 14, "no connection to the endpoint could be made",
-		"check that the application listens on the port that the Service names and that no NetworkPolicy is between"},
-	PeerIdentity: {503, 14, "the endpoint did not prove the identity that its service account gives it",
-		"if pods were just replaced, wait for the endpoints to arrive; otherwise something answers in the place of the pod"},
-	Overloaded: {503, 8, "as many connections as are allowed are open or being made",
-		"add endpoints, or raise the limit"},
-	UpstreamFailed: {502, 14, "the endpoint closed the connection, or broke HTTP, before it had answered",
-		"look at the application's log at this time"},
-	Timeout: {504, 4, "the route's timeout passed",
-		"make the application faster or raise timeouts.request of the route in the ServiceProfile"},
-	Denied: {403, 7, "a MeshPolicy denies the caller",
-		"allow the caller in the rule that is named; default is the policy's defaultAction"},
-	PlaintextRefused: {403, 7, "the port takes mTLS callers alone and this one has no identity",
-		"bring the caller into the mesh, or set mtls to Permissive, or for this port to Disabled, in a MeshPolicy"},
-	TLSFailed: {0, 0, "the caller's mesh TLS could not be set up, or its certificate was refused",
-		"check that caller and server have the same trust domain and roots and that their clocks agree"},
-	NoFirstByte: {0, 0, "the caller opened a connection and sent nothing",
-		"declare the port's protocol as TCP in a ServiceProfile if its server speaks first"},
-	PolicyChanged: {403, 7, "a changed MeshPolicy denies what was open already",
-		"allow the caller in the rule that is named; default is the policy's defaultAction"},
-	NotReady: {503, 14, "the proxy has no policy or certificate yet",
-		"wait a moment; if it lasts, look at the proxy's log and its /ready"},
-	CallerGone: {499, 1, "the caller went away before the answer was complete",
-		"nothing, unless it happens often: then look at the caller's timeouts"},
-	NotRedirected: {0, 0, "the connection came to a port of the proxy itself, or was not for this pod",
-		"call the application's port"},
+	BadRequest: {
+		400, 3, "the request is not one that HTTP allows, or can be read in two ways",
+		"correct the client: the detail says what is wrong",
+	},
+	UnknownDestination: {
+		502, 14, "the address is inside the mesh's networks, but no Service, port or pod has it",
+		"check the address and port, and that the operator is reachable: kubectl get svc,endpointslices -A",
+	},
+	NoEndpoints: {
+		503, 14, "the backend has no ready endpoint",
+		"check that the pods of the Service are ready and that its selector matches them",
+	},
+	ConnectFailed: {
+		503, 14, "no connection to the endpoint could be made",
+		"check that the application listens on the port that the Service names and that no NetworkPolicy is between",
+	},
+	PeerIdentity: {
+		503, 14, "the endpoint did not prove the identity that its service account gives it",
+		"if pods were just replaced, wait for the endpoints to arrive; otherwise something answers in the place of the pod",
+	},
+	Overloaded: {
+		503, 8, "as many connections as are allowed are open or being made",
+		"add endpoints, or raise the limit",
+	},
+	UpstreamFailed: {
+		502, 14, "the endpoint closed the connection, or broke HTTP, before it had answered",
+		"look at the application's log at this time",
+	},
+	Timeout: {
+		504, 4, "the route's timeout passed",
+		"make the application faster or raise timeouts.request of the route in the ServiceProfile",
+	},
+	Denied: {
+		403, 7, "a MeshPolicy denies the caller",
+		"allow the caller in the rule that is named; default is the policy's defaultAction",
+	},
+	PlaintextRefused: {
+		403, 7, "the port takes mTLS callers alone and this one has no identity",
+		"bring the caller into the mesh, or set mtls to Permissive, or for this port to Disabled, in a MeshPolicy",
+	},
+	TLSFailed: {
+		0, 0, "the caller's mesh TLS could not be set up, or its certificate was refused",
+		"check that caller and server have the same trust domain and roots and that their clocks agree",
+	},
+	NoFirstByte: {
+		0, 0, "the caller opened a connection and sent nothing",
+		"declare the port's protocol as TCP in a ServiceProfile if its server speaks first",
+	},
+	PolicyChanged: {
+		403, 7, "a changed MeshPolicy denies what was open already",
+		"allow the caller in the rule that is named; default is the policy's defaultAction",
+	},
+	NotReady: {
+		503, 14, "the proxy has no policy or certificate yet",
+		"wait a moment; if it lasts, look at the proxy's log and its /ready",
+	},
+	CallerGone: {
+		499, 1, "the caller went away before the answer was complete",
+		"nothing, unless it happens often: then look at the caller's timeouts",
+	},
+	NotRedirected: {
+		0, 0, "the connection came to a port of the proxy itself, or was not for this pod",
+		"call the application's port",
+	},
 }
 
 // Meaning returns what the reason means; of one that the table lacks, that of UpstreamFailed.

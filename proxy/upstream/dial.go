@@ -56,7 +56,7 @@ func (e *Endpoint) dial(ctx context.Context, alpn string) (net.Conn, time.Time, 
 	if err == nil {
 		return secured, expires, nil
 	}
-	conn.Close() //nolint:errcheck // it is given up
+	conn.Close()
 	reason := refusal.ConnectFailed
 	switch {
 	case errors.Is(err, errPeer):

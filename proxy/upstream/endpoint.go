@@ -147,6 +147,6 @@ func (e *Endpoint) cut() {
 	}
 	e.mu.Unlock()
 	for _, c := range all {
-		c.Close() //nolint:errcheck // it is given up
+		c.Close()
 	}
 }

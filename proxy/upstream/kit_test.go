@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/net/http2"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
@@ -48,10 +47,10 @@ func listen(t *testing.T, serve func(net.Conn)) netip.AddrPort {
 		}
 	})
 	t.Cleanup(func() {
-		listener.Close() //nolint:errcheck // the test is over
+		listener.Close()
 		mu.Lock()
 		for _, c := range conns {
-			c.Close() //nolint:errcheck // likewise
+			c.Close()
 		}
 		mu.Unlock()
 		wg.Wait()
@@ -102,7 +101,7 @@ func exchange(t *testing.T, e *Endpoint, version Version, r *http.Request) strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -151,21 +150,21 @@ func meshServer(t *testing.T, credentials *testpki.Credentials, handler http.Han
 	address := listen(t, func(conn net.Conn) {
 		secured := tls.Server(conn, config)
 		if secured.Handshake() != nil {
-			conn.(*net.TCPConn).CloseWrite() //nolint:errcheck // the test looks at the client
-			io.Copy(io.Discard, conn)        //nolint:errcheck // a reset would overtake the alert
-			conn.Close()                     //nolint:errcheck // the test looks at the client
+			conn.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, conn)
+			conn.Close()
 			return
 		}
-		switch secured.ConnectionState().NegotiatedProtocol {
-		case ALPNHTTP2:
-			(&http2.Server{}).ServeConn(secured, &http2.ServeConnOpts{Handler: handler})
-		case ALPNHTTP1:
-			one := &oneListener{conn: secured, done: make(chan struct{})}
-			http.Serve(one, handler) //nolint:errcheck,gosec // it ends with the connection
-		default:
-			io.Copy(secured, secured) //nolint:errcheck // likewise
-			secured.CloseWrite()      //nolint:errcheck // likewise
+		alpn := secured.ConnectionState().NegotiatedProtocol
+		if alpn == ALPNTCP {
+			io.Copy(secured, secured)
+			secured.CloseWrite()
+			return
 		}
+		s := &http.Server{Handler: handler, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
+		s.Protocols.SetHTTP1(alpn == ALPNHTTP1)
+		s.Protocols.SetUnencryptedHTTP2(alpn == ALPNHTTP2)
+		s.Serve(&oneListener{conn: secured, done: make(chan struct{})})
 	})
 	id, err := identity.FromCertificate(credentials.Certificate().Leaf)
 	if err != nil {

@@ -209,7 +209,7 @@ func (p *pool) connect(ctx context.Context) (*pooled, error) {
 	e.track(w)
 	engine, err := e.registry.engine(ctx, p.version, w)
 	if err != nil {
-		w.Close() //nolint:errcheck // it is given up
+		w.Close()
 		return nil, &Failure{refusal.ConnectFailed, true, err}
 	}
 	return &pooled{wire: w, conn: engine}, nil

@@ -24,7 +24,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	for version, name := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(name, func(t *testing.T) {
 			_, key := server(t, func(w http.ResponseWriter, r *http.Request) {
-				io.WriteString(w, r.Proto+" "+r.RemoteAddr) //nolint:errcheck // the client looks
+				io.WriteString(w, r.Proto+" "+r.RemoteAddr)
 			})
 			e := registry(t, Options{}).Acquire(key)
 			first := exchange(t, e, Version(version), request(t, "POST", "body"))
@@ -49,7 +49,7 @@ func TestStreamsShareAConnection(t *testing.T) {
 	_, key := server(t, func(w http.ResponseWriter, r *http.Request) {
 		running.Add(1)
 		<-release
-		io.WriteString(w, r.RemoteAddr) //nolint:errcheck // the client looks
+		io.WriteString(w, r.RemoteAddr)
 	})
 	e := registry(t, Options{}).Acquire(key)
 	const n = 50
@@ -134,14 +134,14 @@ func TestUnusedConnectionsAreClosed(t *testing.T) {
 func TestAConnectionThatTheServerClosedWhileIdleCostsNothing(t *testing.T) {
 	var served atomic.Int32
 	address := listen(t, func(conn net.Conn) { // one request each, without saying so
-		defer conn.Close() //nolint:errcheck // the client looks
+		defer conn.Close()
 		r, err := http.ReadRequest(bufio.NewReader(conn))
 		if err != nil {
 			return
 		}
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // likewise
+		io.Copy(io.Discard, r.Body)
 		served.Add(1)
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") //nolint:errcheck // likewise
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	})
 	e := registry(t, Options{}).Acquire(Key{Address: address})
 	const n = 200
@@ -155,8 +155,8 @@ func TestAConnectionThatTheServerClosedWhileIdleCostsNothing(t *testing.T) {
 			failed++
 			continue
 		}
-		io.ReadAll(response.Body) //nolint:errcheck // a failure shows in the counts
-		response.Body.Close()     //nolint:errcheck // likewise
+		io.ReadAll(response.Body)
+		response.Body.Close()
 		if served.Load()%2 == 0 { // let the close arrive, so that both cases come up
 			eventually(t, "the close arrives", func() bool { return e.Connections() == 0 })
 		}
@@ -175,7 +175,7 @@ func TestNobodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := netip.MustParseAddrPort(listener.Addr().String())
-	listener.Close() //nolint:errcheck // only its number was wanted
+	listener.Close()
 	e := registry(t, Options{}).Acquire(Key{Address: address})
 	for version := range Version(2) {
 		_, err = e.RoundTrip(version, request(t, "POST", "body"))
@@ -192,13 +192,13 @@ func TestWhatAnHTTP2ServerDidNotTake(t *testing.T) {
 		undelivered bool
 	}{
 		"REFUSED_STREAM was not delivered": {
-			func(f *http2.Framer, id uint32) { f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }, true, //nolint:errcheck // the client looks
+			func(f *http2.Framer, id uint32) { f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }, true,
 		},
 		"a stream after the last of GOAWAY was not delivered": {
-			func(f *http2.Framer, id uint32) { f.WriteGoAway(id-2, http2.ErrCodeNo, nil) }, true, //nolint:errcheck // likewise
+			func(f *http2.Framer, id uint32) { f.WriteGoAway(id-2, http2.ErrCodeNo, nil) }, true,
 		},
 		"another reset may have been delivered": {
-			func(f *http2.Framer, id uint32) { f.WriteRSTStream(id, http2.ErrCodeInternal) }, false, //nolint:errcheck // likewise
+			func(f *http2.Framer, id uint32) { f.WriteRSTStream(id, http2.ErrCodeInternal) }, false,
 		},
 	}
 	for name, c := range cases {
@@ -216,10 +216,10 @@ func TestWhatAnHTTP2ServerDidNotTake(t *testing.T) {
 
 // serveFrames answers the first request of a connection and does something to the second.
 func serveFrames(conn net.Conn, act func(*http2.Framer, uint32)) {
-	defer conn.Close()                                          //nolint:errcheck // the client looks
-	io.CopyN(io.Discard, conn, int64(len(http2.ClientPreface))) //nolint:errcheck // likewise
+	defer conn.Close()
+	io.CopyN(io.Discard, conn, int64(len(http2.ClientPreface)))
 	framer := http2.NewFramer(conn, conn)
-	framer.WriteSettings() //nolint:errcheck // likewise
+	framer.WriteSettings()
 	for {
 		frame, err := framer.ReadFrame()
 		if err != nil {
@@ -234,8 +234,8 @@ func serveFrames(conn net.Conn, act func(*http2.Framer, uint32)) {
 			continue
 		}
 		var block strings.Builder
-		hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "204"}) //nolint:errcheck // likewise
-		framer.WriteHeaders(http2.HeadersFrameParam{                                          //nolint:errcheck // likewise
+		hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "204"})
+		framer.WriteHeaders(http2.HeadersFrameParam{
 			StreamID: 1, BlockFragment: []byte(block.String()), EndHeaders: true, EndStream: true,
 		})
 	}

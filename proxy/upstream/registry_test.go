@@ -18,10 +18,10 @@ import (
 func TestAnEndpointThatLeaves(t *testing.T) {
 	started, release := make(chan struct{}, 10), make(chan struct{})
 	_, key := server(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "PUT" {
+		if r.Method == http.MethodPut {
 			return
 		}
-		http.NewResponseController(w).Flush() //nolint:errcheck // the client looks
+		http.NewResponseController(w).Flush()
 		started <- struct{}{}
 		select {
 		case <-release:
@@ -54,7 +54,7 @@ func TestAnEndpointThatLeaves(t *testing.T) {
 		if _, err := io.ReadAll(response.Body); err == nil {
 			t.Error("busy: was not cut when the drain was over")
 		}
-		response.Body.Close() //nolint:errcheck // it was cut
+		response.Body.Close()
 		eventually(t, "busy: the endpoint is forgotten", func() bool { return r.Len() == 0 })
 
 		e = r.Acquire(key)
@@ -69,7 +69,7 @@ func TestAnEndpointThatLeaves(t *testing.T) {
 		if again := r.Acquire(key); again != e || e.retired {
 			t.Error("replaced: coming back, it is not what it was")
 		}
-		response.Body.Close() //nolint:errcheck // it is given up
+		response.Body.Close()
 		e.Release()
 		replacement.Release()
 		eventually(t, "replaced: both are forgotten", func() bool { return r.Len() == 0 })
@@ -79,7 +79,7 @@ func TestAnEndpointThatLeaves(t *testing.T) {
 func TestWhoAnswersMustBeTheEndpoint(t *testing.T) {
 	shop, foreign := testpki.NewAuthority(t), testpki.NewAuthority(t)
 	web, pay := testpki.Identity("shop", "web"), testpki.Identity("shop", "pay")
-	hello := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") } //nolint:errcheck // the client looks
+	hello := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
 	good := meshServer(t, shop.Credentials(t, pay), hello)
 	other := good
 	other.Identity = web
@@ -121,6 +121,7 @@ type mixed struct {
 func (m mixed) Roots() *x509.CertPool { return m.trust.Roots() }
 
 func plain(t *testing.T) netip.AddrPort {
+	t.Helper()
 	_, key := server(t, func(http.ResponseWriter, *http.Request) {})
 	return key.Address
 }
@@ -129,7 +130,7 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	ca := testpki.NewAuthority(t)
 	pay := testpki.Identity("shop", "pay")
 	credentials := ca.Credentials(t, testpki.Identity("shop", "web"))
-	_, key := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") }) //nolint:errcheck // the client looks
+	_, key := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") })
 	key.Identity = pay
 	disabled := key
 	disabled.Plaintext = true
@@ -148,8 +149,8 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stream.Close()            //nolint:errcheck // the test is over
-	io.WriteString(stream, "hello") //nolint:errcheck // the read tells
+	defer stream.Close()
+	io.WriteString(stream, "hello")
 	if err := stream.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 func TestAnExpiredLeafTakesNoNewRequest(t *testing.T) {
 	ca := testpki.NewAuthority(t)
 	key := meshServer(t, ca.Credentials(t, testpki.Identity("shop", "pay")), func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, r.RemoteAddr) //nolint:errcheck // the client looks
+		io.WriteString(w, r.RemoteAddr)
 	})
 	now := time.Now()
 	credentials := ca.Credentials(t, testpki.Identity("shop", "web"))

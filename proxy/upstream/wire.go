@@ -78,6 +78,6 @@ func (c *pooled) isIdle() bool { return c.taken == 0 && c.conn.InFlight() == 0 }
 
 // close closes the connection and what is on it. The pool's lock is not held: the engine may call the pool.
 func (c *pooled) close() {
-	c.conn.Close() //nolint:errcheck // nothing is lost
-	c.wire.Close() //nolint:errcheck // likewise; an engine that waits for its writer closes late
+	c.conn.Close()
+	c.wire.Close()
 }
