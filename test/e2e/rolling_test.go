@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -58,7 +59,11 @@ func TestUpdatesResumeWhenTheLeaderDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	load := background(t.Context(), "load", "-url", "http://checkout/echo", "-rate", "100", "-duration", "30s", "-interval", "0")
-	must(t, "-n", "heddle-system", "delete", "pod", leader, "--grace-period=0", "--force", "--wait=false")
+	uid := must(t, "-n", "heddle-system", "get", "pod", leader, "-o", "jsonpath={.metadata.uid}")
+	// It has no time to give its lease back.
+	if err := syscall.Kill(processOf(t, uid, "/heddle-operator"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	killed := time.Now()
 	setWeights(t, 0, 100)
 	awaitCondition(t, "shop", "trafficsplit/checkout", "Programmed", "True")
