@@ -94,7 +94,8 @@ func (s *Store) applyRoutes(name meshconfig.Name, m *meshconfig.Routes) error {
 	s.locked(func() {
 		svc := s.serviceOf(m.GetService())
 		if svc == nil {
-			return // all of twice as many as may be are in use
+			s.options.Log.Info("Routes are not kept, because twice as many services as may be are in use", "service", m.GetService())
+			return
 		}
 		t := &routes{ports: make(map[uint16]*Port, len(builders))}
 		for _, b := range builders {
@@ -110,6 +111,7 @@ func (s *Store) applyRoutes(name meshconfig.Name, m *meshconfig.Routes) error {
 		svc.timer = time.AfterFunc(s.options.MakeBeforeBreak, func() {
 			s.locked(func() {
 				if svc.pending == t {
+					s.options.Log.Info("A table is in force though endpoints that it names have not come", "service", svc.name)
 					s.swap(svc)
 				}
 			})
