@@ -46,7 +46,7 @@ func (d *display) stage(title string, do func() error) error {
 }
 
 func (d *display) header() {
-	d.line(d.bold("weights      v1    v2  v2 share             success     p50      p99   caller that checkout saw"))
+	d.line(d.bold("weights      v1    v2  share of v2          success     p50      p99   caller that checkout saw"))
 }
 
 func (d *display) stats(s step, st stats) {

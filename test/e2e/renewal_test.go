@@ -5,13 +5,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 	"time"
-
-	"context"
 )
 
 const leafFlag = "--leaf-duration=60s"

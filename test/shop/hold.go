@@ -88,7 +88,7 @@ func (h *holder) holdHTTP(ctx context.Context, url string) {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	for waitUntil(ctx, time.Now().Add(h.pause)) {
-		status, _, err := buy(client, url)
+		status, _, err := buy(ctx, client, url)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("status %d", status)
 		}

@@ -114,7 +114,7 @@ func runLoad(ctx context.Context, args []string) error {
 			break
 		}
 		running.Go(func() {
-			status, p, err := buy(client, *url)
+			status, p, err := buy(ctx, client, *url)
 			took := time.Since(due)
 			whole.add(took, status, p, err)
 			part.add(took, status, p, err)
@@ -140,9 +140,9 @@ func waitUntil(ctx context.Context, due time.Time) bool {
 	}
 }
 
-// buy makes one request on a context of its own: a run that ends lets its last requests finish.
-func buy(client *http.Client, url string) (int, Purchase, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+// buy makes one request, which ctx does not end: a run that is over lets its last requests finish.
+func buy(ctx context.Context, client *http.Client, url string) (int, Purchase, error) {
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, url, nil)
 	if err != nil {
 		return 0, Purchase{}, err
 	}

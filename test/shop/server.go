@@ -50,7 +50,7 @@ func serve(ctx context.Context, addr string, mux *http.ServeMux) error {
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		done <- server.Shutdown(grace)
 	}()
