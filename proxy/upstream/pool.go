@@ -168,32 +168,37 @@ func (p *pool) wait(ctx context.Context, w *waiter, deadline <-chan time.Time) e
 	return failure
 }
 
-// add opens a connection with room for one request reserved. The right to dial came from claim.
+// add opens a connection with room for one request reserved. The right to dial came from claim; it is given back only
+// once the connection is ready for others, or they would dial in between.
 func (p *pool) add(ctx context.Context) (*pooled, error) {
 	c, err := p.connect(ctx)
-	p.mu.Lock()
-	p.dialing--
 	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dialing--
 		if p.version == HTTP2 && ctx.Err() == nil {
 			p.wakeAll(err) // all of them waited for this connection
 		} else {
 			p.wakeOne()
 		}
-		p.mu.Unlock()
 		return nil, err
 	}
+	p.mu.Lock()
 	p.open[c] = struct{}{}
 	c.taken++
 	p.mu.Unlock()
 	c.conn.SetStateHook(func(*http.ClientConn) { p.changed(c) })
-	if !p.reserve(c) {
+	reserved := p.reserve(c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing--
+	if !reserved {
+		p.wakeOne()
 		return nil, &Failure{refusal.ConnectFailed, true, errors.New("the connection was closed as soon as it was made")}
 	}
 	if p.version == HTTP2 {
-		p.mu.Lock()
 		p.settle(c)
 		p.wakeAll(nil)
-		p.mu.Unlock()
 	}
 	return c, nil
 }
