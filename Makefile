@@ -16,6 +16,8 @@ CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 PROTOGEN    := go run -C tools/proto -exec 'env -C $(CURDIR)' ./protogen
 GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 CLUSTER_CMD := bin/cluster -provider $(CLUSTER)
+# The packages whose tests need a real API server.
+API_SERVER_TESTS := test/envtest|controllers|cmd/operator|internal/issue|webhook
 MODULES     := . tools/proto tools/images tools/olm test/cluster
 
 export CGO_ENABLED ?= 0
@@ -93,13 +95,14 @@ test: test-unit test-envtest test-e2e ## All tests, the real cluster's included
 
 .PHONY: test-unit
 test-unit: ## Unit, golden, property, pipeline and architecture tests, with the race detector
-	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -v -e /test/envtest -e /test/e2e -e /controllers)
+	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -vE '/($(API_SERVER_TESTS)|test/e2e)(/|$$)')
 	@for m in tools/images tools/olm test/cluster; do (cd $$m && go test ./...) || exit 1; done
 
 .PHONY: test-envtest
-test-envtest: bin/cluster ## Tests against a real API server
-	KUBEBUILDER_ASSETS=$$($(CLUSTER_CMD) envtest-assets) KUBE_CACHE_MUTATION_DETECTOR=true \
-		go test -timeout 15m ./test/envtest/... ./controllers/... ./cmd/operator/... ./internal/issue/... ./webhook/...
+test-envtest: bin/cluster ## Tests against a real API server, with cert-manager's own controllers
+	$(CLUSTER_CMD) build
+	KUBEBUILDER_ASSETS=$$($(CLUSTER_CMD) envtest-assets) KUBE_CACHE_MUTATION_DETECTOR=true CGO_ENABLED=1 \
+		go test -race -timeout 15m $$(go list ./... | grep -E '/($(API_SERVER_TESTS))(/|$$)')
 
 .PHONY: test-e2e
 test-e2e: images bin/cluster ## End to end on the local cluster

@@ -45,7 +45,7 @@ var installed *installation
 func install(t *testing.T) *installation {
 	t.Helper()
 	if apiServer == nil {
-		t.Skip("KUBEBUILDER_ASSETS names no API server: make test-envtest")
+		t.Fatal("KUBEBUILDER_ASSETS names no API server: make test-envtest")
 	}
 	if installed != nil {
 		return installed

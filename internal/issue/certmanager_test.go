@@ -77,7 +77,7 @@ func runCertManager(t *testing.T) {
 	t.Helper()
 	binary := filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), certManagerBinary)
 	if _, err := os.Stat(binary); err != nil {
-		t.Skipf("no cert-manager to run: %v (test/cluster builds it; the end-to-end tests cover it)", err)
+		t.Fatalf("no cert-manager to run: %v: run make test-envtest", err)
 	}
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))

@@ -83,7 +83,7 @@ func newCluster(t *testing.T) *cluster {
 func newClient(t *testing.T) *cluster {
 	t.Helper()
 	if apiServer == nil {
-		t.Skip("KUBEBUILDER_ASSETS is not set: run make test-envtest")
+		t.Fatal("KUBEBUILDER_ASSETS is not set: run make test-envtest")
 	}
 	c := &cluster{log: &lines{}, registry: prometheus.NewRegistry()}
 	var err error

@@ -93,7 +93,7 @@ func TestInjectionAsItIsInstalled(t *testing.T) {
 func install(t *testing.T) *installation {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		t.Skip("KUBEBUILDER_ASSETS is not set: run make test-envtest")
+		t.Fatal("KUBEBUILDER_ASSETS is not set: run make test-envtest")
 	}
 	module, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").Output()
 	if err != nil {

@@ -94,7 +94,7 @@ func TestAnUpdateIsJudgedOnlyIfItChangesTheSpec(t *testing.T) {
 func install(t *testing.T) (client.Client, func()) {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		t.Skip("KUBEBUILDER_ASSETS is not set: run make test-envtest")
+		t.Fatal("KUBEBUILDER_ASSETS is not set: run make test-envtest")
 	}
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
