@@ -15,7 +15,7 @@ import (
 )
 
 // Mode says which requests the access log holds. Whatever the mode, it holds what was refused for who the other side
-// is, within a bound.
+// is, and what its caller sent or never sent, each within a bound.
 type Mode string
 
 // The modes.
@@ -41,7 +41,7 @@ func ParseMode(s string) (Mode, error) {
 const (
 	queuedLines  = 1024
 	deniedBurst  = 100 // denials logged at once, and
-	deniedRate   = 20  // a second, when the mode is Off
+	deniedRate   = 20  // a second, when the mode does not hold them; malformed input alike
 	bufferToKeep = 4 << 10
 )
 
@@ -54,6 +54,7 @@ type AccessLog struct {
 	buffers sync.Pool
 	dropped atomic.Uint64
 	denied  bucket
+	garbled bucket // apart from denied, so that who sends garbage cannot hide a denial
 }
 
 // NewAccessLog makes an AccessLog. Its lines appear while Run runs.
@@ -108,13 +109,15 @@ func (l *AccessLog) observe(e *observe.Event) {
 	switch {
 	case l.mode == All:
 	case l.mode == Errors && failed(e):
-	case isDenial(e.Reason):
-		var ok bool
-		if suppressed, ok = l.denied.take(e.Start.Add(e.Duration)); !ok {
+	default:
+		bucket := l.always(e.Reason)
+		if bucket == nil {
 			return
 		}
-	default:
-		return
+		var ok bool
+		if suppressed, ok = bucket.take(e.Start.Add(e.Duration)); !ok {
+			return
+		}
 	}
 	buffer, ok := l.buffers.Get().(*[]byte)
 	if !ok {
@@ -133,6 +136,18 @@ func failed(e *observe.Event) bool {
 		return true
 	}
 	return e.Protocol == "grpc" && e.GRPCStatus > 0
+}
+
+// always returns what bounds the lines of a reason that is logged in every mode; nil of the others.
+func (l *AccessLog) always(r refusal.Reason) *bucket {
+	switch {
+	case isDenial(r):
+		return &l.denied
+	case r == refusal.BadRequest || r == refusal.NoFirstByte:
+		return &l.garbled
+	default:
+		return nil
+	}
 }
 
 // isDenial says whether something was refused for who the other side is, or isn't.

@@ -77,8 +77,10 @@ func TestModes(t *testing.T) {
 		{Protocol: "tcp"},
 		{Protocol: "tcp", Reason: refusal.ConnectFailed},
 		{Protocol: "http1", Status: 403, Reason: refusal.PlaintextRefused},
+		{Protocol: "http1", Status: 400, Reason: refusal.BadRequest},
+		{Protocol: "tcp", Reason: refusal.NoFirstByte},
 	}
-	for mode, want := range map[Mode]int{Off: 1, Errors: 4, All: 7} {
+	for mode, want := range map[Mode]int{Off: 3, Errors: 6, All: 9} {
 		if got := len(logged(t, mode, events...)); got != want {
 			t.Errorf("%s: %d lines, want %d", mode, got, want)
 		}
@@ -102,6 +104,19 @@ func TestDenialsAreBounded(t *testing.T) {
 	events = append(events, observe.Event{Protocol: "http1", Reason: refusal.Denied, Start: now.Add(time.Second)})
 	lines := logged(t, Off, events...)
 	if len(lines) != deniedBurst+1 || lines[deniedBurst]["suppressed"] != 400.0 {
+		t.Errorf("%d lines, the last %v", len(lines), lines[len(lines)-1])
+	}
+}
+
+func TestWhoSendsGarbageHidesNoDenial(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var events []observe.Event
+	for range 500 {
+		events = append(events, observe.Event{Protocol: "http1", Status: 400, Reason: refusal.BadRequest, Start: now})
+	}
+	events = append(events, observe.Event{Protocol: "http1", Reason: refusal.Denied, Start: now})
+	lines := logged(t, Off, events...)
+	if len(lines) != deniedBurst+1 || lines[deniedBurst]["reason"] != "denied" {
 		t.Errorf("%d lines, the last %v", len(lines), lines[len(lines)-1])
 	}
 }
