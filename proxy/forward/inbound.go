@@ -158,12 +158,15 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 	rule, why := asked.judge(k.policy, in.Clock())
 	event.Rule = rule
 	if why != nil {
-		// What the caller may not do as a connection it may still do as a request.
-		if spoken, err := k.wait(ctx, protocol); err == nil && (spoken == HTTP1 || spoken == HTTP2) {
+		// What the caller may not do as a connection it may still do as a request, or once it has proved who it is.
+		switch spoken, err := k.wait(ctx, protocol); {
+		case err == nil && (spoken == HTTP1 || spoken == HTTP2):
 			k.http(ctx, spoken)
-			return
+		case err == nil && spoken == MeshTLS && k.peer == nil:
+			k.secure(ctx)
+		default:
+			finish(why, nil)
 		}
-		finish(why, nil)
 		return
 	}
 	app := in.apps.acquire(k.conn.Destination)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -124,6 +125,29 @@ func TestPlaintextThatIsNotHTTP(t *testing.T) {
 	greeting := make([]byte, 11)
 	if _, err := io.ReadFull(conn, greeting); err != nil || string(greeting) != "220 hello\r\n" {
 		t.Errorf("permissive: the server's first word is %q, %v", greeting, err)
+	}
+}
+
+// A caller that has not spoken yet is not yet one without identity.
+func TestAMeshCallerThatIsLate(t *testing.T) {
+	app := accept(t, func(c net.Conn) { io.Copy(c, c) }) //nolint:errcheck // the client looks
+	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, protocol, app, settings{limits: forward.Limits{Grace: time.Nanosecond}}) // everybody is late
+			for _, mode := range []meshconfig.MTLSMode{permissive, disabled} {
+				p.server.policyOf(&meshconfig.PortPolicy{
+					Mtls: mode, DefaultAction: deny, Protocol: protocol,
+					Rules: []*meshconfig.AuthorizationRule{rule("shop/cart/web", allow, web, nil, nil)},
+				})
+				for range 5 {
+					conn := dial(t, p.client, p.at.String())
+					io.WriteString(conn, "\x00") //nolint:errcheck // the read tells
+					if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+						t.Errorf("%v: %v", mode, err)
+					}
+				}
+			}
+		})
 	}
 }
 
