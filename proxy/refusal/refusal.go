@@ -86,7 +86,7 @@ var meanings = map[Reason]Meaning{
 	},
 	PlaintextRefused: {
 		403, 7, "the port takes mTLS callers alone and this one has no identity",
-		"bring the caller into the mesh, or set mtls to Permissive, or for this port to Disabled, in a MeshPolicy",
+		"bring the caller into the mesh, or set mtls of the workload, or of this port alone, to Permissive in a MeshPolicy",
 	},
 	TLSFailed: {
 		0, 0, "the caller's mesh TLS could not be set up, or its certificate was refused",
