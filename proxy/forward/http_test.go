@@ -215,6 +215,37 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
+// Callers outside the mesh come to the server's proxy alone.
+func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
+	p := newPair(t, asHTTP, httpApp(t, func(http.ResponseWriter, *http.Request) { t.Error("the application was asked") }), settings{})
+	p.server.policyOf(&meshconfig.PortPolicy{Mtls: permissive, DefaultAction: allow, Protocol: asHTTP})
+	for name, request := range map[string]string{
+		"without Host":               "GET / HTTP/1.1\r\n\r\n",
+		"with an empty Host":         "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+		"with two Hosts":             "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+		"with a path above the root": "GET /../x HTTP/1.1\r\nHost: a\r\n\r\n",
+		"with a length and a coding": "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\nx",
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(p.server.events.all())
+			conn := dial(t, p.server, p.inside.String())
+			io.WriteString(conn, request)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode < 400 || response.StatusCode > 501 || response.Header.Get("heddle-reason") != "bad_request" {
+				t.Errorf("status %d, header %v", response.StatusCode, response.Header)
+			}
+			eventually(t, "it is counted", func() bool { return len(p.server.events.all()) > before })
+			if e := p.server.events.all()[before]; e.Reason != refusal.BadRequest || e.MTLS {
+				t.Errorf("event %+v", e)
+			}
+		})
+	}
+}
+
 func TestTargetsInOtherForms(t *testing.T) {
 	p := newPair(t, asHTTP, accept(t, func(c net.Conn) {
 		line, _ := bufio.NewReader(c).ReadString('\n')
