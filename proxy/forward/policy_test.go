@@ -130,7 +130,7 @@ func TestPlaintextThatIsNotHTTP(t *testing.T) {
 
 // A caller that has not spoken yet is not yet one without identity.
 func TestAMeshCallerThatIsLate(t *testing.T) {
-	app := accept(t, func(c net.Conn) { io.Copy(c, c) }) //nolint:errcheck // the client looks
+	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, protocol, app, settings{limits: forward.Limits{Grace: time.Nanosecond}}) // everybody is late
@@ -141,7 +141,7 @@ func TestAMeshCallerThatIsLate(t *testing.T) {
 				})
 				for range 5 {
 					conn := dial(t, p.client, p.at.String())
-					io.WriteString(conn, "\x00") //nolint:errcheck // the read tells
+					io.WriteString(conn, "\x00")
 					if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 						t.Errorf("%v: %v", mode, err)
 					}
