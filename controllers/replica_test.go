@@ -191,16 +191,20 @@ func newNamespace(t *testing.T, labels map[string]string) string {
 // eventually waits until check says nothing is wrong, and fails with what it said last.
 func eventually(t *testing.T, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
 	for {
 		wrong := check()
 		if wrong == "" {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
 			t.Fatal(wrong)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -169,9 +169,6 @@ func TestAReconnectSendsNothingThatIsHeld(t *testing.T) {
 
 // A peer that is dead without a word is noticed, and left for another.
 func TestADeadPeerIsNoticed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
 	t.Parallel()
 	w := newWorld(t)
 	o := w.operator(t)

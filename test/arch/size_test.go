@@ -38,6 +38,8 @@ func TestTheProxyBinaryStaysSlim(t *testing.T) {
 
 var bannedNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "base", "bundle", "config"}
 
+var sleep = []byte("time." + "Sleep(")
+
 func TestSizesAndNames(t *testing.T) {
 	cmd := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.go")
 	cmd.Dir = root
@@ -72,6 +74,9 @@ func TestSizesAndNames(t *testing.T) {
 		}
 		if !bytes.HasPrefix(content, []byte("// SPDX-License-Identifier: Apache-2.0\n")) {
 			t.Errorf("%s: does not begin with its SPDX-License-Identifier line", file)
+		}
+		if bytes.Contains(content, sleep) && !bytes.Contains(content, []byte(`"testing/synctest"`)) {
+			t.Errorf("%s: sleeps outside a synctest bubble: wait for what is to happen", file)
 		}
 	}
 }
