@@ -131,6 +131,12 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, 10*time.Second, "the killed proxy is gone", func(context.Context) error {
+		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(cmdline) > 0 {
+			return errors.New("it still runs")
+		}
+		return nil
+	})
 	var back time.Duration
 	eventually(t, time.Minute, "the killed proxy is ready again without a control plane", func(context.Context) error {
 		begun := time.Now()
@@ -146,6 +152,9 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 		return nil
 	})
 	again := processOf(t, uid, "/heddle-proxy")
+	if again == pid {
+		t.Error("it was never killed")
+	}
 	t.Logf("the proxy is ready again as process %d, %s old (goal 1 s); answered in %s", again, age(t, again), back)
 
 	start()
