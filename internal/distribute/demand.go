@@ -107,6 +107,7 @@ func (p *Publisher) release(sub meshconfig.Name) {
 	if sub.Kind() == meshconfig.KindAddress {
 		delete(p.demand, sub)
 		delete(p.known, sub)
+		delete(p.failed, sub)
 		p.hub.forget(sub, func(*Entry) bool { return true })
 		return
 	}
@@ -118,6 +119,11 @@ func (p *Publisher) bury(sections map[meshconfig.Name]proto.Message) error {
 	var gone []meshconfig.Name
 	for name := range p.known {
 		if _, ok := p.demand[name]; !ok && sections[name] == nil {
+			gone = append(gone, name)
+		}
+	}
+	for name := range p.failed {
+		if sections[name] == nil && p.known[name] == nil && name.Kind() != meshconfig.KindAddress {
 			gone = append(gone, name)
 		}
 	}
@@ -133,9 +139,8 @@ func (p *Publisher) bury(sections map[meshconfig.Name]proto.Message) error {
 	var errs []error
 	for _, name := range gone {
 		delete(p.failed, name)
-		if watched, _ := p.hub.watched(name.Subscription()); !watched {
+		if watched := p.hub.forget(name.Subscription(), func(e *Entry) bool { return e.Name == name }); !watched {
 			// Nobody has it, or is told when it comes back and says that it has it.
-			p.hub.forget(name.Subscription(), func(e *Entry) bool { return e.Name == name })
 			delete(p.known, name)
 			continue
 		}

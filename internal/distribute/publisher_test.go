@@ -229,13 +229,32 @@ func TestARenewedSignerSignsAllAnewAndChangesNothing(t *testing.T) {
 	}
 }
 
+func TestABindingIsForItsPodAlone(t *testing.T) {
+	w := newWorld(t)
+	d := newDesk(t, w, 3)
+	shop := w.shop()
+	shop[meshconfig.BindingName("pod")] = &meshconfig.Binding{
+		PodUid: "pod", Pod: "shop/pod", Identity: shopper.String(), Inbound: string(meshconfig.InboundName("aaaa")), Workload: "web",
+	}
+	check(t, d.Publish(shop))
+	for name, audience := range map[meshconfig.Name]string{
+		meshconfig.BindingName("pod"): signedconfig.AudiencePod("pod"), meshconfig.MeshName: signedconfig.AudienceMesh,
+	} {
+		v := &signedconfig.Verifier{Roots: w.config.Pool(), MeshID: meshID, Audiences: []string{audience}}
+		st, err := v.Verify(d.hub.Get(name).Envelope, signedconfig.OnArrival)
+		check(t, err)
+		if st.Section != string(name) || st.Serial.Term != 3 || !st.NotAfter.Equal(w.signer.NotAfter()) {
+			t.Errorf("statement %+v", st)
+		}
+	}
+}
+
 // One section that cannot be signed holds up no other, keeps its last version and is not taken for gone.
 func TestASectionThatCannotBeSignedKeepsItsLastVersion(t *testing.T) {
 	w := newWorld(t)
 	d := newDesk(t, w, 1)
 	shop := w.shop()
-	bad := meshconfig.RoutesName("bad.shop")
-	d.watch(meshconfig.RoutesName(checkout), bad)
+	d.watch(meshconfig.RoutesName(checkout))
 	check(t, d.Publish(shop))
 	first := d.hub.Get(meshconfig.RoutesName(checkout))
 	shop[meshconfig.RoutesName(checkout)] = routes("other.shop", 1) // not the service of its name
@@ -249,9 +268,19 @@ func TestASectionThatCannotBeSignedKeepsItsLastVersion(t *testing.T) {
 	if _, signed, _ := d.counted(func() { _ = d.Publish(shop) }); signed != 0 {
 		t.Errorf("signed %d: want 0, the mesh section was published before", signed)
 	}
+	never := meshconfig.RoutesName("never.shop")
+	shop[never] = routes("other.shop", 1)
+	_ = d.Publish(shop)
+	d.watch(never)
+	if e := d.hub.Get(never); e != nil {
+		t.Errorf("a section that could never be signed is answered with %+v: want nothing, it is not gone", e)
+	}
+	delete(shop, never)
 	delete(shop, meshconfig.RoutesName(checkout))
 	check(t, d.Publish(shop))
-	if e := d.hub.Get(meshconfig.RoutesName(checkout)); e == nil || !e.Tombstone {
-		t.Errorf("the routes are %+v: want a tombstone", e)
+	for _, name := range []meshconfig.Name{meshconfig.RoutesName(checkout), never} {
+		if e := d.hub.Get(name); e == nil || !e.Tombstone {
+			t.Errorf("%s is %+v: want a tombstone", name, e)
+		}
 	}
 }

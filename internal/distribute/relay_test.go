@@ -129,6 +129,35 @@ func TestARelayServesOnWhileTheLeaderIsAway(t *testing.T) {
 	await(t, "the relay has the new term's envelope", func() bool { return relay.Hub().Get(meshconfig.MeshName).Serial.Term == 2 })
 }
 
+// What is signed again reaches relays, so that they never hand out what has expired, and no proxy that holds it.
+func TestWhatIsSignedAgainReachesRelaysAlone(t *testing.T) {
+	w := newWorld(t)
+	leader, relay := w.replica(t), w.replica(t)
+	p := w.lead(leader, 1)
+	check(t, p.Publish(w.shop()))
+	f := w.proxy(t, relay, "mine")
+	f.subscribeAll()
+	first := relay.Hub().Get(meshconfig.MeshName)
+	check(t, p.SetSigner(w.config.Signer(t, time.Now(), time.Now().Add(2*time.Hour))))
+	await(t, "the relay has it", func() bool { return relay.Hub().Get(meshconfig.MeshName).Serial.Compare(first.Serial) > 0 })
+	if n := relay.Counters().Sent[meshconfig.KindMesh]; n != 1 {
+		t.Errorf("the proxy was sent it %d times", n)
+	}
+}
+
+// A replica that no longer leads keeps what its proxies watch and nothing else: nobody would tell it the news of the rest.
+func TestAReplicaThatNoLongerLeadsKeepsWhatIsWatched(t *testing.T) {
+	w := newWorld(t)
+	r := w.replica(t)
+	check(t, w.lead(r, 1).Publish(w.shop()))
+	w.proxy(t, r, "mine").subscribeAll()
+	w.leader.Store(nil)
+	r.SetRelay()
+	if r.Hub().Get(meshconfig.MeshName) == nil || r.Hub().Get(meshconfig.InboundName("aaaa")) != nil {
+		t.Error("want the watched mesh section and not the inbound section that nobody watches")
+	}
+}
+
 // Streams of proxies outlive both switches of their replica's role.
 func TestStreamsOutliveASwitchOfRoles(t *testing.T) {
 	w := newWorld(t)

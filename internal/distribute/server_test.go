@@ -25,6 +25,7 @@ func TestWrongCallersAreTurnedAway(t *testing.T) {
 	good := w.workload.Workload(t, shopper)
 	foreign := shopper
 	foreign.TrustDomain = "elsewhere"
+	w.pods.Set("foreign", foreign, false)
 
 	for name, c := range map[string]struct {
 		certificate *tls.Certificate
@@ -44,7 +45,7 @@ func TestWrongCallersAreTurnedAway(t *testing.T) {
 			w.workload.Server(t, serverName), says(helloOf("")), connect.CodeUnauthenticated, RefusedCertificate,
 		},
 		"an identity of another trust domain": {
-			w.workload.Workload(t, foreign), says(helloOf("mine")), connect.CodePermissionDenied, RefusedIdentity,
+			w.workload.Workload(t, foreign), says(helloOf("foreign")), connect.CodePermissionDenied, RefusedIdentity,
 		},
 		"a pod that does not exist":             {good, says(helloOf("nobody")), connect.CodeNotFound, RefusedPod},
 		"a pod of another service account":      {good, says(helloOf("theirs")), connect.CodePermissionDenied, RefusedIdentity},
@@ -179,6 +180,38 @@ func TestANewPodIsHintedWhatOthersOfItsIdentityDial(t *testing.T) {
 	second.hello("second")
 	if got := second.hint(); len(got) != 1 || got[0] != string(meshconfig.RoutesName("checkout.shop")) {
 		t.Errorf("hinted %q: want the routes of checkout alone", got)
+	}
+	// What a pod asks for because it was hinted is not what it dials.
+	first.subscribe(meshconfig.AllEndpoints(checkout))
+	first.envelope(meshconfig.EndpointsName(checkout, 0))
+	second.subscribe(meshconfig.RoutesName("checkout.shop"))
+	second.envelope(meshconfig.RoutesName("checkout.shop"))
+	second.close()
+	second = w.dial(t, r, w.workload.Workload(t, shopper))
+	second.hello("second")
+	if got := second.hint(); len(got) != 2 || got[0] != string(meshconfig.AllEndpoints(checkout)) {
+		t.Errorf("hinted %q: want first what was dialled last", got)
+	}
+}
+
+// Acks of what a stream cannot have got are left out, so that the tracker holds no more than the hub does.
+func TestAcksOfWhatThereIsNotAreLeftOut(t *testing.T) {
+	w := newWorld(t)
+	r := w.replica(t)
+	check(t, w.lead(r, 1).Publish(w.shop()))
+	f := w.proxy(t, r, "mine")
+	f.subscribe(meshconfig.AllEndpoints(checkout))
+	e := f.envelope(meshconfig.EndpointsName(checkout, 0))
+	f.send(ackOf(string(meshconfig.EndpointsName(checkout, 77)), make([]byte, 32)))
+	f.send(nackOf(string(meshconfig.EndpointsName(checkout, 78))))
+	f.send(ackOf(string(meshconfig.RoutesName(checkout)), make([]byte, 32)))
+	f.ack(e)
+	await(t, "the last ack arrives", r.counts([]meshconfig.Name{meshconfig.EndpointsName(checkout, 0)}, 1, 1))
+	r.tracker.mu.Lock()
+	defer r.tracker.mu.Unlock()
+	pod := r.tracker.pods["mine"]
+	if len(pod.subs) != 1 || len(pod.subs[meshconfig.AllEndpoints(checkout)]) != 1 {
+		t.Errorf("the tracker holds %v", pod.subs)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/heddle-mesh/heddle/internal/distribute"
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -71,6 +73,29 @@ func TestWhatIsWantedAgainIsSentAgain(t *testing.T) {
 	if len(p.Rejected()) > 0 {
 		t.Errorf("refused %v", p.Rejected())
 	}
+}
+
+// So is one that the table dropped, and wants again, while it was being applied: the table has it no more.
+func TestWhatIsDroppedWhileItIsAppliedIsSentAgain(t *testing.T) {
+	w := newWorld(t)
+	o := w.operator(t)
+	check(t, w.lead(o, 1).Publish(w.shop("pod")))
+	p := prepare(t, w.files(t, "pod", o.address))
+	apply, applied := p.opts.Apply, 0
+	p.opts.Apply = func(name meshconfig.Name, m proto.Message) error {
+		if name != routesName {
+			return apply(name, m)
+		}
+		if applied++; applied == 1 {
+			p.Unwant(routesName)
+			p.Want(routesName)
+			return nil
+		}
+		return apply(name, m)
+	}
+	p.Want(routesName)
+	p.run(t)
+	await(t, "the routes arrive a second time", func() bool { return p.weight() == 1 })
 }
 
 func TestABindingWaitsForItsInboundSection(t *testing.T) {

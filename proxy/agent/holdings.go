@@ -238,6 +238,13 @@ func (h *holdings) message(name meshconfig.Name) (*subscription, *controlapi.Sub
 	return s, m
 }
 
+// drop notes that a section is not held.
+func (h *holdings) drop(name meshconfig.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped = append(h.dropped, name)
+}
+
 // takeDropped returns the sections that were given up since the last time and are not held again.
 func (h *holdings) takeDropped() []meshconfig.Name {
 	h.mu.Lock()

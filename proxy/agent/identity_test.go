@@ -200,6 +200,11 @@ func TestACertificateThatIsNotThePodsIsRefused(t *testing.T) {
 				if trouble == nil {
 					t.Error("nothing is said about it")
 				}
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				if taken := i.Certificate() != before; taken != (what == "of another CA") {
+					t.Errorf("taken %t when the last one had expired", taken)
+				}
 			})
 		})
 	}

@@ -80,7 +80,7 @@ func (a *Agent) reopen(k stored) (*arrival, error) {
 	return &arrival{name: name, statement: statement, envelope: k.data, stored: true}, nil
 }
 
-// restore puts a kept section in force. A tombstone is done with once its floor stands.
+// restore puts a kept section in force. A tombstone is done with once its floor is written.
 func (a *Agent) restore(r *arrival) error {
 	if r.name.Kind() == meshconfig.KindBinding && r.name != meshconfig.BindingName(a.opts.PodUID) {
 		return &signedconfig.Error{Reason: signedconfig.ReasonNotRequested, Detail: "the binding is another pod's"}
@@ -89,9 +89,8 @@ func (a *Agent) restore(r *arrival) error {
 		if err := a.floors.Accept(string(r.name), r.statement.Serial, r.statement.Digest()); err != nil {
 			return err
 		}
-		a.floors.Drop(string(r.name))
-		a.unsaved = true
-		return a.store.removeEnvelope(r.name)
+		a.holdings.drop(r.name)
+		return nil
 	}
 	a.holdings.prefetch(r.name)
 	return a.admit(r)

@@ -289,6 +289,33 @@ func TestFloorsOutliveARestart(t *testing.T) {
 	}
 }
 
+// The floor of a deletion stands even if the proxy died before it wrote the floors: the tombstone itself is kept until then.
+func TestATombstoneOutlivesACrash(t *testing.T) {
+	r := newRogue(t)
+	opts := r.files(t, "pod", r.address)
+	p := start(t, opts)
+	r.provision(t)
+	p.Want(routesName)
+	r.give(t, routesName, 10, routes(checkout, 1))
+	r.give(t, routesName, 11, nil)
+	p.stop()
+	check(t, p.store.removeFloors())
+	for range 2 {
+		p = start(t, opts)
+		p.Want(routesName)
+		await(t, "the proxy is connected", p.Connected)
+		r.send <- sign(t, r.signer, statement(routesName, 10, routes(checkout, 666)))
+		if nack := r.hearsNack(t); !strings.Contains(nack.GetReason(), signedconfig.ReasonSerial) || p.weight() != 0 {
+			t.Errorf("nack %v, weight %d: want it refused for its serial", nack, p.weight())
+		}
+		await(t, "the floor takes the tombstone's place", func() bool {
+			_, err := os.Stat(p.store.envelopePath(routesName))
+			return os.IsNotExist(err)
+		})
+		p.stop()
+	}
+}
+
 // Each corrupted file is refused, counted and removed; the rest is in force without the operator.
 func TestCorruptedFilesAreNeverFatal(t *testing.T) {
 	w := newWorld(t)
