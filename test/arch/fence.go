@@ -38,6 +38,7 @@ var Fences = []Fence{
 		Never: []string{
 			Module + "/api", Module + "/controllers", Module + "/webhook", Module + "/internal/collect", Module + "/internal/snapshot",
 			Module + "/internal/compile", Module + "/internal/distribute", Module + "/internal/issue", Module + "/internal/conditions",
+			Module + "/internal/leader",
 		},
 	},
 	{
