@@ -61,13 +61,13 @@ func TestEverySampleIsInTheKustomization(t *testing.T) {
 	}
 }
 
-// The examples of the spec pages are what users copy most.
-func TestExamplesOfTheSpecPagesAreAccepted(t *testing.T) {
+// The examples of the README and of the pages on use are what users copy most.
+func TestExamplesOfTheDocsAreAccepted(t *testing.T) {
 	pages, err := fs.Glob(os.DirFS(specDir), "*.md")
 	if err != nil || len(pages) < 3 {
 		t.Fatalf("found %v, %v, want a page for each kind", pages, err)
 	}
-	for _, page := range pages {
+	for _, page := range append(pages, "../../install.md", "../../../README.md") {
 		examples := 0
 		for _, block := range yamlBlocks(string(readFile(t, filepath.Join(specDir, page)))) {
 			// A block without a kind is a fragment that shows a few fields.
