@@ -129,8 +129,8 @@ type lines struct {
 	by     string // who greeted
 }
 
-// lines connects and reads the greeting.
-func (w *workload) lines(host string) (*lines, error) {
+// lines connects, sends words that nobody waits for, and reads the greeting.
+func (w *workload) lines(host string, words ...string) (*lines, error) {
 	ctx, cancel := context.WithTimeout(w.mesh.Context(), patience)
 	defer cancel()
 	conn, err := w.dial(ctx, host)
@@ -139,6 +139,11 @@ func (w *workload) lines(host string) (*lines, error) {
 	}
 	w.mesh.Cleanup(func() { _ = conn.Close() })
 	l := &lines{Conn: conn, reader: bufio.NewReader(conn)}
+	for _, word := range words {
+		if _, err := fmt.Fprintln(conn, word); err != nil {
+			return nil, err
+		}
+	}
 	greeting, err := l.read()
 	if err != nil {
 		_ = conn.Close()
@@ -182,7 +187,8 @@ func (m *mesh) load(workers int, call func() error) (stop func() int) {
 			pace := time.NewTicker(2 * time.Millisecond) // others run here, too
 			defer pace.Stop()
 			for ctx.Err() == nil {
-				if err := call(); err != nil && failed.Add(1) <= 5 {
+				// Once a test has failed, its context ends what is under way.
+				if err := call(); err != nil && m.Context().Err() == nil && failed.Add(1) <= 5 {
 					m.Errorf("under load: %v", err)
 				}
 				calls.Add(1)

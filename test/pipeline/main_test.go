@@ -3,6 +3,8 @@
 package pipeline
 
 import (
+	"flag"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -10,6 +12,16 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// seedFlag repeats a run that failed: as far as the machine lets it, since much runs at once.
+var seedFlag = flag.Uint64("seed", 0, "seed of the hold-offs and of random edits; 0: another one each time")
+
+func newSeed() uint64 {
+	if *seedFlag != 0 {
+		return *seedFlag
+	}
+	return rand.Uint64()
+}
 
 // patience is how long a test waits for what must come. It is a bound for a busy machine, not a goal.
 const patience = 30 * time.Second

@@ -78,7 +78,7 @@ func startWith(t *testing.T, s settings) *mesh {
 	if s.authorities == nil {
 		s.authorities = newAuthorities(t)
 	}
-	seed := rand.Uint64()
+	seed := newSeed()
 	m := &mesh{
 		T: t, authorities: s.authorities, log: logr.Discard(), network: newNetwork(), pods: &distribute.Pods{},
 		random: rand.New(rand.NewPCG(seed, 0)), workloads: make(map[string]*workload),
@@ -88,7 +88,7 @@ func startWith(t *testing.T, s settings) *mesh {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("seed of the hold-offs: %d", seed)
+			t.Logf("of the hold-offs: -seed %d", seed)
 		}
 	})
 	m.cluster = newCluster(snapshot.Options{

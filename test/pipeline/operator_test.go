@@ -133,8 +133,18 @@ type term struct {
 	err       error
 }
 
-// lead makes a replica the leader of a term. Who led before goes on as if nothing had happened, but is not told of changes.
+// lead makes a replica the leader of a term, and the one that led before a relay.
 func (m *mesh) lead(r *replica, number uint64) *term {
+	m.Helper()
+	if old := m.leader(); old != nil {
+		old.stop()
+		old.replica.SetRelay()
+	}
+	return m.takeOver(r, number)
+}
+
+// takeOver makes a replica the leader of a term. The one that led before goes on as if it had not heard of it.
+func (m *mesh) takeOver(r *replica, number uint64) *term {
 	m.Helper()
 	t := &term{mesh: m, replica: r, wake: make(chan struct{}, 1), computed: make(map[compile.Unit]int), published: -1}
 	t.publisher = distribute.NewPublisher(distribute.PublisherOptions{
