@@ -174,7 +174,7 @@ func (l *lines) ask(line string) error {
 }
 
 // load calls again and again, by so many at a time, until what it returns is called, which says how often. Each call that
-// fails fails the test.
+// fails has the test fail.
 func (m *mesh) load(workers int, call func() error) (stop func() int) {
 	m.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -105,6 +107,7 @@ func (m *mesh) serve(path string, config http.Handler) (address string, stop fun
 	mux.Handle(path, config)
 	mux.Handle(controlapi.NewIdentityServiceHandler(m.identities))
 	server := distribute.NewHTTPServer(func() *tls.Certificate { return own }, mux)
+	server.ErrorLog = log.New(io.Discard, "", 0) // who goes away in a handshake is no news
 	l := listen(m)
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(l, "", "") }()

@@ -111,7 +111,7 @@ func answers(w *workload) map[string]string {
 			a := client.get("http://" + ip + path)
 			out[name+path] = fmt.Sprint(a.status, " ", a.reason, " ", a.by, " ", a.caller, " ", a.err)
 		}
-		// The caller speaks, since one that may still prove who it is is not refused before.
+		// The caller speaks, since one that may still prove its identity is not refused before.
 		tcp := "refused"
 		if l, err := w.lines(ip+":70", "hello"); err == nil {
 			tcp = l.by
@@ -130,7 +130,7 @@ func TestEditsAtRandomEndAsAFreshMesh(t *testing.T) {
 	for range 3 {
 		seed := newSeed()
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			m := startWith(t, settings{})
+			m := start(t)
 			e := &editor{rand.New(rand.NewPCG(seed, 0)), m}
 			for i, name := range servers {
 				m.apply(service(name, i+1))

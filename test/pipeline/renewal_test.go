@@ -24,6 +24,7 @@ func TestRenewalCutsNothing(t *testing.T) {
 	first := cart.shownSerial()
 
 	var stops []func() int
+	var streams []*connect.BidiStreamForClient[paymentsapi.ChargeRequest, paymentsapi.ChargeResponse]
 	for _, c := range []*client{one, two} {
 		for range each {
 			stops = append(stops, m.load(1, func() error { return c.get("http://cart.shop/").served() }))
@@ -38,7 +39,7 @@ func TestRenewalCutsNothing(t *testing.T) {
 			_, err := stream.Receive()
 			return err
 		}))
-		defer closeStream(t, stream)
+		streams = append(streams, stream)
 		l, err := web.lines("cart.shop:70")
 		check(t, err)
 		stops = append(stops, m.load(1, func() error { return l.ask("busy") }))
@@ -64,6 +65,10 @@ func TestRenewalCutsNothing(t *testing.T) {
 			t.Error("a connection was not busy")
 		}
 	}
+	for _, s := range streams {
+		check(t, s.CloseRequest())
+		check(t, s.CloseResponse())
+	}
 	// One connection a worker of HTTP/1.1, one for all of HTTP/2 to each port: the application never dialled again.
 	if n := one.dialled.Load(); n > each {
 		t.Errorf("the application dialled %d connections of HTTP/1.1: want %d", n, each)
@@ -71,12 +76,6 @@ func TestRenewalCutsNothing(t *testing.T) {
 	if n := two.dialled.Load(); n > 2 {
 		t.Errorf("the application dialled %d connections of HTTP/2: want 2", n)
 	}
-}
-
-func closeStream(t *testing.T, s *connect.BidiStreamForClient[paymentsapi.ChargeRequest, paymentsapi.ChargeResponse]) {
-	t.Helper()
-	check(t, s.CloseRequest())
-	check(t, s.CloseResponse())
 }
 
 // shownSerial opens a connection to a workload as a proxy of the mesh does, and returns the serial number of the

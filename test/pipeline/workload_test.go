@@ -150,9 +150,9 @@ func (p *proxy) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.ctx = ctx
 	p.stop = sync.OnceFunc(func() {
-		p.workload.mu.Lock()
+		p.mu.Lock()
 		p.proxy = nil
-		p.workload.mu.Unlock()
+		p.mu.Unlock()
 		p.guard.Lock()
 		p.stopped = true
 		p.guard.Unlock()
