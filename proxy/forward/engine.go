@@ -25,6 +25,7 @@ const (
 type engine struct {
 	handler http.Handler
 	limits  Limits
+	clock   func() time.Time
 	log     *log.Logger
 	servers sync.WaitGroup
 
@@ -42,9 +43,9 @@ type server struct {
 	queue *queue
 }
 
-func newEngine(handler http.Handler, limits Limits, l logr.Logger) *engine {
-	e := &engine{handler: handler, limits: limits, open: make(map[*served]struct{})}
-	e.log = log.New(logWriter{l.V(2)}, "", 0)
+func newEngine(handler http.Handler, o Options) *engine {
+	e := &engine{handler: handler, limits: o.Limits, clock: o.Clock, open: make(map[*served]struct{})}
+	e.log = log.New(logWriter{o.Log.V(2)}, "", 0)
 	e.http1 = e.start(func(p *http.Protocols) { p.SetHTTP1(true) })
 	e.http2 = e.start(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
 	return e

@@ -32,7 +32,7 @@ func NewInbound(options Options) *Inbound {
 	in.init(options, observe.Inbound)
 	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
 	in.apps.registry = in.Upstreams
-	in.engine = newEngine(http.HandlerFunc(in.handle), in.Limits, in.Log)
+	in.engine = newEngine(http.HandlerFunc(in.handle), in.Options)
 	ctx, cancel := context.WithCancel(context.Background())
 	in.stop = cancel
 	in.helper.Go(func() { in.live.watch(ctx, in.Tables, in.Clock) })

@@ -23,7 +23,7 @@ type Outbound struct{ side }
 func NewOutbound(options Options) *Outbound {
 	o := &Outbound{}
 	o.init(options, observe.Outbound)
-	o.engine = newEngine(http.HandlerFunc(o.handle), o.Limits, o.Log)
+	o.engine = newEngine(http.HandlerFunc(o.handle), o.Options)
 	return o
 }
 

@@ -117,7 +117,7 @@ func ownAnswer(p []byte) (status int, message string, ok bool) {
 // complain reports a request that could not be read.
 func (c *served) complain(status int, err error) *refusal.Error {
 	why := refusal.Newf(refusal.BadRequest, "%v", err)
-	now := time.Now()
+	now := c.engine.clock()
 	if c.series != nil {
 		c.series.Observe(&observe.Event{
 			Labels: c.labels, Protocol: "http1", Status: status, GRPCStatus: -1, Start: now, MTLS: c.peer != nil, Peer: c.peer,

@@ -50,7 +50,7 @@ func (c *collector) add(took time.Duration, status int, p Purchase, err error) {
 	if err != nil {
 		s.Failed++
 		if len(s.Errors) < 10 {
-			s.Errors = append(s.Errors, time.Now().Format("15:04:05.000 ")+err.Error())
+			s.Errors = append(s.Errors, time.Now().UTC().Format("15:04:05.000 ")+err.Error())
 		}
 		return
 	}

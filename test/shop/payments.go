@@ -66,7 +66,8 @@ func runPayments(ctx context.Context, args []string) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(paymentsapi.NewPaymentsHandler(&payments{}))
+	// Uncompressed, so that a capture can tell whether it is encrypted.
+	mux.Handle(paymentsapi.NewPaymentsHandler(&payments{}, connect.WithCompressMinBytes(1<<20)))
 	mux.HandleFunc("/grpc.health.v1.Health/Check", health)
 	return serve(ctx, *addr, mux)
 }
