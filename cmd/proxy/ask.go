@@ -54,7 +54,21 @@ func ask(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("admin %s: %w", what, err)
 		}
 		return nil
+	case "envelope":
+		flags := flag.NewFlagSet("admin envelope SECTION", flag.ContinueOnError)
+		socket := flags.String("socket", admin.SocketPath, "the proxy's admin socket")
+		section := ""
+		if len(args) > 0 {
+			section, args = args[0], args[1:]
+		}
+		if err := parse(flags, args, stderr); err != nil {
+			return err
+		}
+		if err := admin.NewClient(*socket).Envelope(ctx, section, stdout); err != nil {
+			return fmt.Errorf("admin envelope %q: %w", section, err)
+		}
+		return nil
 	default:
-		return usageError{fmt.Errorf("admin %q: want config, certs or drain", what)}
+		return usageError{fmt.Errorf("admin %q: want config, certs, envelope or drain", what)}
 	}
 }

@@ -45,7 +45,7 @@ func TestCommands(t *testing.T) {
 		"help of init":                  {[]string{"init", "-h"}, exitOK, "", "skip-outbound-cidrs"},
 		"drain that waits too long":     {[]string{"drain", "-wait", "2h"}, exitUsage, "", "2h"},
 		"drain without a proxy":         {[]string{"drain", "-socket", "/nowhere"}, exitFailed, "", "is the proxy running"},
-		"admin of nothing":              {[]string{"admin"}, exitUsage, "", "config, certs or drain"},
+		"admin of nothing":              {[]string{"admin"}, exitUsage, "", "config, certs, envelope or drain"},
 		"admin config without a proxy":  {[]string{"admin", "config", "-socket", "/nowhere"}, exitFailed, "", "is the proxy running"},
 		"admin config with an argument": {[]string{"admin", "config", "all"}, exitUsage, "", `"all"`},
 	} {
@@ -120,6 +120,7 @@ func TestDrainAndAdminAskTheSocket(t *testing.T) {
 	socket := admin.NewSocket(admin.SocketOptions{
 		Config:       func() any { return "the config" },
 		Certificates: func() any { return "the certificates" },
+		Envelope:     func(section string) ([]byte, error) { return []byte("envelope of " + section), nil },
 		Drain: func(ctx context.Context) int {
 			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > 5*time.Second {
 				t.Error("the wait is not passed on")
@@ -132,10 +133,11 @@ func TestDrainAndAdminAskTheSocket(t *testing.T) {
 		args []string
 		want string
 	}{
-		"drain":        {[]string{"drain", "-wait=5s", "-socket", path}, "{\"running\":2}\n"},
-		"admin drain":  {[]string{"admin", "drain", "-wait=5s", "-socket", path}, "{\"running\":2}\n"},
-		"admin config": {[]string{"admin", "config", "-socket", path}, "\"the config\"\n"},
-		"admin certs":  {[]string{"admin", "certs", "-socket", path}, "\"the certificates\"\n"},
+		"drain":                       {[]string{"drain", "-wait=5s", "-socket", path}, "{\"running\":2}\n"},
+		"admin drain":                 {[]string{"admin", "drain", "-wait=5s", "-socket", path}, "{\"running\":2}\n"},
+		"admin config":                {[]string{"admin", "config", "-socket", path}, "\"the config\"\n"},
+		"admin certs":                 {[]string{"admin", "certs", "-socket", path}, "\"the certificates\"\n"},
+		"admin envelope of a section": {[]string{"admin", "envelope", "routes/cart.shop/*", "-socket", path}, "envelope of routes/cart.shop/*"},
 	} {
 		var out, problems bytes.Buffer
 		if code := run(t.Context(), c.args, lookup(nil), &out, &problems); code != exitOK || out.String() != c.want {

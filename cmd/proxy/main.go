@@ -6,6 +6,7 @@
 //	heddle-proxy init [flags]              redirect the pod's connections to the proxy (needs NET_ADMIN)
 //	heddle-proxy drain [-wait 20s]         have the running proxy drain, and wait for its requests
 //	heddle-proxy admin config|certs|drain  ask the running proxy, as JSON
+//	heddle-proxy admin envelope SECTION    print a kept envelope, for `heddle config verify`
 //	heddle-proxy version                   print the version
 package main
 

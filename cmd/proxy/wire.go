@@ -129,7 +129,7 @@ func (p *proxy) wireAdmin() {
 		Log: p.log.WithName("admin"),
 	})
 	p.socket = admin.NewSocket(admin.SocketOptions{
-		Config: p.showConfig, Certificates: p.showCertificates, Log: p.log.WithName("admin"),
+		Config: p.showConfig, Certificates: p.showCertificates, Envelope: p.agent.Envelope, Log: p.log.WithName("admin"),
 		Drain: func(ctx context.Context) int {
 			p.beginDrain("asked on the admin socket")
 			_ = p.drain.Wait(ctx) // what still runs is told

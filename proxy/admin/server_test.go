@@ -260,6 +260,12 @@ func TestTheSocket(t *testing.T) {
 	socket := NewSocket(SocketOptions{
 		Config:       func() any { return map[string]int{"sections": 3} },
 		Certificates: func() any { return map[string]string{"serial": "2a"} },
+		Envelope: func(section string) ([]byte, error) {
+			if section != "routes/cart.shop/*" {
+				return nil, errors.New("none is kept")
+			}
+			return []byte{0, 255}, nil
+		},
 		Drain: func(ctx context.Context) int {
 			deadline, _ := ctx.Deadline()
 			begun <- time.Until(deadline)
@@ -280,6 +286,13 @@ func TestTheSocket(t *testing.T) {
 		if err := client.Show(t.Context(), name, &b); err != nil || b.String() != want {
 			t.Errorf("%s: %q, %v", name, b.String(), err)
 		}
+	}
+	var b strings.Builder
+	if err := client.Envelope(t.Context(), "routes/cart.shop/*", &b); err != nil || b.String() != "\x00\xff" {
+		t.Errorf("envelope: %q, %v", b.String(), err)
+	}
+	if err := client.Envelope(t.Context(), "mesh", &b); err == nil || !strings.Contains(err.Error(), "none is kept") {
+		t.Errorf("an envelope that is not there: %v", err)
 	}
 	d, err := client.Drain(t.Context(), time.Minute)
 	if wait := <-begun; err != nil || d.Running != 5 || wait > time.Minute || wait < 50*time.Second {

@@ -28,6 +28,8 @@ const MaxDrainWait = time.Hour
 type SocketOptions struct {
 	// Config and Certificates return what is shown, as JSON. Private keys are no part of it.
 	Config, Certificates func() any
+	// Envelope returns the kept envelope of a section, by its name.
+	Envelope func(section string) ([]byte, error)
 	// Drain begins to drain, waits until ctx ends or nothing runs, and returns how much still does.
 	Drain func(ctx context.Context) (running int)
 	Log   logr.Logger
@@ -47,6 +49,15 @@ func NewSocket(opts SocketOptions) *Socket {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /config", show(opts.Config))
 	mux.HandleFunc("GET /certs", show(opts.Certificates))
+	mux.HandleFunc("GET /envelope", func(w http.ResponseWriter, r *http.Request) {
+		envelope, err := opts.Envelope(r.URL.Query().Get("section"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = w.Write(envelope)
+	})
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) {
 		wait, err := time.ParseDuration(r.URL.Query().Get("wait"))
 		if err != nil || wait < 0 || wait > MaxDrainWait {
@@ -112,7 +123,16 @@ func NewClient(path string) *Client {
 
 // Show copies what the socket shows under a name, "config" or "certs", to w.
 func (c *Client) Show(ctx context.Context, name string, w io.Writer) error {
-	body, err := c.do(ctx, http.MethodGet, "/"+name)
+	return c.copy(ctx, "/"+name, w)
+}
+
+// Envelope copies the envelope that the proxy keeps of a section to w, as it came.
+func (c *Client) Envelope(ctx context.Context, section string, w io.Writer) error {
+	return c.copy(ctx, "/envelope?"+url.Values{"section": {section}}.Encode(), w)
+}
+
+func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
+	body, err := c.do(ctx, http.MethodGet, path)
 	if err != nil {
 		return err
 	}

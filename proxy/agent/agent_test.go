@@ -54,6 +54,20 @@ func TestAProxyGetsItsCertificateAndConfig(t *testing.T) {
 	if d.Ready != "yes" || len(d.Sections) != 6 || len(p.Identity().Dump().Roots) != 1 {
 		t.Errorf("dump %+v, certificates %+v", d, p.Identity().Dump())
 	}
+	for _, s := range d.Sections {
+		kept, err := p.Envelope(string(s.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := signedconfig.Decode(kept); err != nil || e.Section != string(s.Name) {
+			t.Errorf("the envelope of %s: %v", s.Name, err)
+		}
+	}
+	for _, none := range []string{"routes/none.shop/*", "../floors", ""} {
+		if _, err := p.Envelope(none); err == nil {
+			t.Errorf("there is an envelope of %q", none)
+		}
+	}
 }
 
 // A section that the table dropped and wants again is another subscription: it is sent again.

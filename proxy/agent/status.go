@@ -5,6 +5,9 @@ package agent
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -107,6 +110,19 @@ type Section struct {
 	Issued    time.Time       `json:"issued"`
 	Applied   time.Time       `json:"applied"`
 	File      string          `json:"file"` // that keeps the envelope: see `heddle config verify`
+}
+
+// Envelope returns the envelope that is kept of a section, as it came.
+func (a *Agent) Envelope(section string) ([]byte, error) {
+	name, err := meshconfig.ParseName(section)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readBounded(a.store.envelopePath(name), signedconfig.MaxEnvelopeSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no envelope of %s is kept: `admin config` lists what is", name)
+	}
+	return data, err
 }
 
 // Dump returns what is held, sorted by name.

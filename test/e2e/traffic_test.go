@@ -8,6 +8,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +75,36 @@ func TestAnUnknownAddressOfTheMeshIsRefused(t *testing.T) {
 	a := get(t, "http://198.18.255.254:8080/")
 	if a.Status == 200 || (a.Error == "" && len(a.Header["Heddle-Reason"]) == 0) {
 		t.Errorf("%v", a)
+	}
+}
+
+// What a proxy keeps can be checked offline, with roots that come from elsewhere.
+func TestAKeptEnvelopeVerifiesOffline(t *testing.T) {
+	get(t, "http://checkout/echo")
+	dir := t.TempDir()
+	roots, envelope := filepath.Join(dir, "config.pem"), filepath.Join(dir, "routes.envelope")
+	for file, args := range map[string][]string{
+		roots:    {"-n", "shop", "get", "configmap", "heddle-roots", "-o", `go-template={{index .data "config.pem"}}`},
+		envelope: {"-n", "shop", "exec", "deploy/customer", "-c", "heddle-proxy", "--", "/heddle-proxy", "admin", "envelope", "routes/checkout.shop/*"},
+	} {
+		out, err := exec.CommandContext(t.Context(), "kubectl", args...).Output()
+		if err != nil {
+			t.Fatalf("kubectl %v: %v", args, err)
+		}
+		if err := os.WriteFile(file, out, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), repo("bin/heddle"), append([]string{"config", "verify", envelope, "--roots", roots}, args...)...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := verify("--audience", "mesh", "--section", "routes/checkout.shop/*"); err != nil || !strings.Contains(out, "verified:   yes") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := verify("--min-serial", "9.0.0"); err == nil {
+		t.Errorf("a serial that is too low passes:\n%s", out)
 	}
 }
 
