@@ -11,6 +11,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/distribute"
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/internal/signedconfig"
 )
 
 func TestAProxyGetsItsCertificateAndConfig(t *testing.T) {
