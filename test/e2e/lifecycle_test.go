@@ -65,6 +65,20 @@ func TestARewrittenProbeFailsWhenTheApplicationFails(t *testing.T) {
 	})
 }
 
+// The kubelet's hook comes by way of the proxy, under Strict.
+func TestAnHTTPLifecycleHookReachesTheApplication(t *testing.T) {
+	pod := must(t, "-n", "shop", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}")
+	logs := make(chan string, 1)
+	go func() {
+		out, err := kubectl(t.Context(), "-n", "shop", "logs", pod, "-c", "web", "--follow")
+		logs <- fmt.Sprint(out, err)
+	}()
+	lines(t, "-n shop delete pod "+pod+" --timeout=60s", "-n shop rollout status deployment/web --timeout=60s")
+	if out := <-logs; !strings.Contains(out, "the preStop hook was called") {
+		t.Errorf("it was not: %s", out)
+	}
+}
+
 func TestPodsThatCannotWorkAreRefusedWithTheReason(t *testing.T) {
 	const space = `
 apiVersion: v1

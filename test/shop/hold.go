@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,28 +77,58 @@ func runHold(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(Held{Asked: h.asked.Load(), Failed: h.failed.Load(), Cut: h.cut.Load(), Errors: h.errors})
 }
 
-// holdHTTP sends every request on one keep-alive connection; a second dial is a cut.
+// holdHTTP sends every request on one keep-alive connection. It writes and reads by itself: http.Transport gives up a
+// connection of its own accord too, when a busy machine keeps its writer waiting, and dials again.
 func (h *holder) holdHTTP(ctx context.Context, url string) {
-	var dials atomic.Int64
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if dials.Add(1) > 1 {
-			h.fail(&h.cut, "http", errors.New("dialled again"))
-		}
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		h.fail(&h.failed, "http", err)
+		return
+	}
+	addr := req.URL.Host
+	if req.URL.Port() == "" {
+		addr = net.JoinHostPort(addr, "80")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		h.fail(&h.failed, "http", err)
+		return
+	}
+	defer conn.Close()
+	reader := bufio.NewReader(conn)
 	for waitUntil(ctx, time.Now().Add(h.pause)) {
-		status, _, err := buy(ctx, client, url)
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("status %d", status)
+		last, err := askHTTP(conn, reader, req)
+		if err == nil && last {
+			err = errors.New("the server closes the connection after this answer")
 		}
 		if err != nil {
-			h.fail(&h.failed, "http", err)
-			continue
+			h.fail(&h.cut, "http", err)
+			return
 		}
 		h.asked.Add(1)
 	}
+}
+
+// askHTTP makes one request, and says whether the server closes the connection after it.
+func askHTTP(conn net.Conn, reader *bufio.Reader, req *http.Request) (last bool, err error) {
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return false, err
+	}
+	if err := req.Write(conn); err != nil {
+		return false, err
+	}
+	resp, err := http.ReadResponse(reader, req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return false, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return resp.Close, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return resp.Close, nil
 }
 
 func (h *holder) holdGRPC(ctx context.Context, url string) {

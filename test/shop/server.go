@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -72,6 +73,7 @@ func runWeb(ctx context.Context, args []string) error {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "the shop: GET /buy")
 	})
+	mux.HandleFunc("/stopping", func(http.ResponseWriter, *http.Request) { log.Print("the preStop hook was called") })
 	mux.HandleFunc("/buy", func(w http.ResponseWriter, r *http.Request) {
 		out, err := http.NewRequestWithContext(r.Context(), http.MethodGet, *checkout+"/checkout", nil)
 		if err != nil {
