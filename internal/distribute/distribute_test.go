@@ -88,9 +88,9 @@ func TestWhatIsHeldIsNotSentAgain(t *testing.T) {
 	check(t, p.Publish(shop))
 	f := w.proxy(t, r, "mine")
 	f.subscribe(meshconfig.MeshName, meshconfig.RoutesName(checkout), meshconfig.AllEndpoints(checkout))
-	heldMesh := f.envelope(meshconfig.MeshName)
-	shard0, shard1 := f.envelope(meshconfig.EndpointsName(checkout, 0)), f.envelope(meshconfig.EndpointsName(checkout, 1))
-	heldRoutes := f.envelope(meshconfig.RoutesName(checkout))
+	held := f.envelopes(
+		meshconfig.MeshName, meshconfig.RoutesName(checkout), meshconfig.EndpointsName(checkout, 0), meshconfig.EndpointsName(checkout, 1),
+	)
 	f.close()
 
 	// Meanwhile one shard changes, and the other goes.
@@ -98,11 +98,10 @@ func TestWhatIsHeldIsNotSentAgain(t *testing.T) {
 	delete(shop, meshconfig.EndpointsName(checkout, 1))
 	check(t, p.Publish(shop))
 	f = w.proxy(t, r, "mine")
-	f.subscribeHolding(meshconfig.MeshName, heldMesh)
-	f.subscribeHolding(meshconfig.RoutesName(checkout), heldRoutes)
-	f.subscribeHolding(meshconfig.AllEndpoints(checkout), shard0, shard1)
-	f.envelope(meshconfig.EndpointsName(checkout, 0))
-	if e := f.envelope(meshconfig.EndpointsName(checkout, 1)); !e.Tombstone {
+	f.subscribeHolding(meshconfig.MeshName, held[0])
+	f.subscribeHolding(meshconfig.RoutesName(checkout), held[1])
+	f.subscribeHolding(meshconfig.AllEndpoints(checkout), held[2:]...)
+	if got := f.envelopes(meshconfig.EndpointsName(checkout, 0), meshconfig.EndpointsName(checkout, 1)); !got[1].Tombstone {
 		t.Error("the shard that is gone is no tombstone")
 	}
 	// What is held counts as acked.
@@ -126,8 +125,7 @@ func TestASlowStreamSkipsVersions(t *testing.T) {
 	f := w.proxy(t, r, "mine")
 	name := meshconfig.EndpointsName(checkout, 0)
 	f.subscribe(meshconfig.AllEndpoints(checkout))
-	f.envelope(name)
-	f.envelope(meshconfig.EndpointsName(checkout, 1))
+	f.envelopes(name, meshconfig.EndpointsName(checkout, 1))
 	var last []byte
 	for i := range versions {
 		m := endpoints(checkout, 0, 2)

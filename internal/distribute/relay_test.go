@@ -16,8 +16,8 @@ var shopNames = []meshconfig.Name{meshconfig.MeshName, meshconfig.RoutesName(che
 func (f *far) subscribeAll() {
 	f.t.Helper()
 	f.subscribe(shopNames...)
-	for _, name := range shopNames {
-		f.ack(f.envelope(name))
+	for _, e := range f.envelopes(shopNames...) {
+		f.ack(e)
 	}
 }
 
@@ -68,9 +68,7 @@ func TestARelayAsksForWhatItsProxiesHold(t *testing.T) {
 	check(t, p.Publish(shop))
 	first := w.proxy(t, leader, "first")
 	first.subscribe(meshconfig.AllEndpoints(checkout))
-	shards := []*signedconfig.Envelope{
-		first.envelope(meshconfig.EndpointsName(checkout, 0)), first.envelope(meshconfig.EndpointsName(checkout, 1)),
-	}
+	shards := first.envelopes(meshconfig.EndpointsName(checkout, 0), meshconfig.EndpointsName(checkout, 1))
 	first.close()
 	await(t, "the leader's stream ends", func() bool { n, _ := leader.Streams(); return n == 0 })
 	shop[meshconfig.EndpointsName(checkout, 0)] = endpoints(checkout, 0, 1)

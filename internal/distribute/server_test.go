@@ -172,9 +172,7 @@ func TestANewPodIsHintedWhatOthersOfItsIdentityDial(t *testing.T) {
 	check(t, w.lead(r, 1).Publish(w.shop()))
 	first := w.proxy(t, r, "first")
 	first.subscribe(meshconfig.MeshName, meshconfig.RoutesName("checkout.shop"), meshconfig.RoutesName("none.shop"))
-	first.envelope(meshconfig.MeshName)
-	first.envelope(meshconfig.RoutesName("checkout.shop"))
-	first.envelope(meshconfig.RoutesName("none.shop")) // its tombstone
+	first.envelopes(meshconfig.MeshName, meshconfig.RoutesName("checkout.shop"), meshconfig.RoutesName("none.shop")) // the last is a tombstone
 	w.pods.Set("second", shopper, false)
 	second := w.dial(t, r, w.workload.Workload(t, shopper))
 	second.hello("second")
@@ -183,7 +181,7 @@ func TestANewPodIsHintedWhatOthersOfItsIdentityDial(t *testing.T) {
 	}
 	// What a pod asks for because it was hinted is not what it dials.
 	first.subscribe(meshconfig.AllEndpoints(checkout))
-	first.envelope(meshconfig.EndpointsName(checkout, 0))
+	first.envelopes(meshconfig.EndpointsName(checkout, 0), meshconfig.EndpointsName(checkout, 1))
 	second.subscribe(meshconfig.RoutesName("checkout.shop"))
 	second.envelope(meshconfig.RoutesName("checkout.shop"))
 	second.close()
@@ -201,7 +199,7 @@ func TestAcksOfWhatThereIsNotAreLeftOut(t *testing.T) {
 	check(t, w.lead(r, 1).Publish(w.shop()))
 	f := w.proxy(t, r, "mine")
 	f.subscribe(meshconfig.AllEndpoints(checkout))
-	e := f.envelope(meshconfig.EndpointsName(checkout, 0))
+	e := f.envelopes(meshconfig.EndpointsName(checkout, 0), meshconfig.EndpointsName(checkout, 1))[0]
 	f.send(ackOf(string(meshconfig.EndpointsName(checkout, 77)), make([]byte, 32)))
 	f.send(nackOf(string(meshconfig.EndpointsName(checkout, 78))))
 	f.send(ackOf(string(meshconfig.RoutesName(checkout)), make([]byte, 32)))

@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -225,18 +226,28 @@ func (f *far) receive() *controlapi.StreamResponse {
 	return m
 }
 
-// envelope receives an envelope and fails unless it is of this section.
+// envelopes receives one envelope of each of these sections, in whatever order they come, and fails on any other.
+func (f *far) envelopes(want ...meshconfig.Name) []*signedconfig.Envelope {
+	f.t.Helper()
+	got := make([]*signedconfig.Envelope, len(want))
+	for range want {
+		m := f.receive()
+		e, err := signedconfig.Decode(m.GetEnvelope())
+		if err != nil {
+			f.t.Fatalf("got %v, not an envelope of %v: %v", m, want, err)
+		}
+		i := slices.Index(want, meshconfig.Name(e.Section))
+		if i < 0 || got[i] != nil {
+			f.t.Fatalf("got section %s: want each of %v once", e.Section, want)
+		}
+		got[i] = e
+	}
+	return got
+}
+
 func (f *far) envelope(want meshconfig.Name) *signedconfig.Envelope {
 	f.t.Helper()
-	m := f.receive()
-	e, err := signedconfig.Decode(m.GetEnvelope())
-	if err != nil {
-		f.t.Fatalf("got %v, not an envelope of %s: %v", m, want, err)
-	}
-	if e.Section != string(want) {
-		f.t.Fatalf("got section %s: want %s", e.Section, want)
-	}
-	return e
+	return f.envelopes(want)[0]
 }
 
 // refused receives the end of the stream and fails unless it has this code.
