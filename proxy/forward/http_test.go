@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
@@ -175,7 +175,7 @@ func dial(t *testing.T, _ *proxy, address string) *net.TCPConn {
 
 func TestRequestsThatAreRefused(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, func(http.ResponseWriter, *http.Request) {}), settings{
-		limits: forward.Limits{HeaderBytes: 2 << 10},
+		limits: limits.Set{HeaderBytes: 2 << 10},
 	})
 	cases := map[string]struct {
 		request string

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
@@ -104,7 +105,7 @@ type proxy struct {
 
 // settings of a proxy; the zero value is good.
 type settings struct {
-	limits      forward.Limits
+	limits      limits.Set
 	upstream    upstream.Options
 	credentials *testpki.Credentials
 	clock       func() time.Time

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
-	"github.com/heddle-mesh/heddle/proxy/forward"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
@@ -247,7 +247,7 @@ func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
 	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	p := newPair(t, asTCP, app, settings{
 		upstream: upstream.Options{DrainTimeout: 100 * time.Millisecond},
-		limits:   forward.Limits{HalfClosed: 50 * time.Millisecond},
+		limits:   limits.Set{HalfClosed: 50 * time.Millisecond},
 	})
 	conn := dial(t, p.client, p.at.String())
 	io.WriteString(conn, "x")
@@ -260,7 +260,7 @@ func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
 
 	// A side that has ended, of which the other says nothing.
 	silent := newPair(t, asTCP, accept(t, func(c net.Conn) { c.Read(make([]byte, 1)); <-t.Context().Done() }), settings{
-		limits: forward.Limits{HalfClosed: 50 * time.Millisecond},
+		limits: limits.Set{HalfClosed: 50 * time.Millisecond},
 	})
 	conn = dial(t, silent.client, silent.at.String())
 	conn.CloseWrite()

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -133,7 +133,7 @@ func TestAMeshCallerThatIsLate(t *testing.T) {
 	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, protocol, app, settings{limits: forward.Limits{Grace: time.Nanosecond}}) // everybody is late
+			p := newPair(t, protocol, app, settings{limits: limits.Set{Grace: time.Nanosecond}}) // everybody is late
 			for _, mode := range []meshconfig.MTLSMode{permissive, disabled} {
 				p.server.policyOf(&meshconfig.PortPolicy{
 					Mtls: mode, DefaultAction: deny, Protocol: protocol,

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
@@ -25,7 +26,13 @@ type side struct {
 }
 
 func (s *side) init(o Options, d observe.Direction) {
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
+	if o.Count == nil {
+		o.Count = limits.Nop{}
+	}
+	if o.Budget == nil {
+		o.Budget = limits.NewBudget(o.Limits.Memory)
+	}
 	s.Options, s.direction = o, d
 	s.budget.tenths.Store(budgetStart)
 }
