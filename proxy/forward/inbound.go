@@ -131,10 +131,16 @@ func (k *call) carry(ctx context.Context, protocol Protocol) {
 func (k *call) http(ctx context.Context, protocol Protocol) {
 	app := k.in.apps.acquire(k.conn.Destination)
 	defer k.in.apps.release(app)
-	k.in.engine.serve(ctx, &served{
-		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint,
+	c := &served{
+		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint, policy: k.policy,
 		peer: k.peer, expires: k.expires, series: k.policy.Series, labels: k.policy.Labels,
-	})
+	}
+	if k.peer != nil {
+		c.identity = "URI=" + k.peer.String()
+	}
+	k.in.live.join(&c.live)
+	defer k.in.live.part(&c.live)
+	k.in.side.http(ctx, c)
 }
 
 // tcp relays what is not HTTP, or not known yet to be. What an application speaks in TLS of its own is such, too.

@@ -86,7 +86,7 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 // http speaks HTTP with the caller.
 func (o *Outbound) http(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol) {
 	series, labels := port.Series.Of("")
-	o.engine.serve(ctx, &served{
+	o.side.http(ctx, &served{
 		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels,
 	})
 }
@@ -96,7 +96,7 @@ func (o *Outbound) handle(w http.ResponseWriter, r *http.Request) {
 	conn := connOf(r)
 	conn.state.Store(handled)
 	defer o.running.add(nil)()
-	x := o.newExchange(conn, w, r)
+	x := o.newLegacy(conn, w, r)
 	defer x.finish()
 	if conn.refused != nil {
 		w.Header().Set("Connection", "close")

@@ -4,8 +4,6 @@ package forward
 
 import (
 	"context"
-	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -110,7 +108,7 @@ func (s *side) refuse(ctx context.Context, c *Conn, why *refusal.Error, series o
 	const patience = 250 * time.Millisecond // a caller that speaks first has spoken by then
 	protocol, err := detect(ctx, c, patience)
 	if err == nil && (protocol == HTTP1 || protocol == HTTP2) {
-		s.engine.serve(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
+		s.http(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
 		return
 	}
 	s.report(c, why, series, labels)
@@ -123,74 +121,4 @@ func (s *side) report(c *Conn, why *refusal.Error, series observe.Series, labels
 		Labels: labels, Protocol: "tcp", GRPCStatus: -1, Start: now,
 		Source: c.Source, Destination: c.Destination, Reason: why.Reason, Rule: why.Rule, Err: why,
 	})
-}
-
-// running counts what is being carried, and can cut it.
-type running struct {
-	mu    sync.Mutex
-	n     int
-	ever  int64
-	zero  chan struct{} // closed while n is 0
-	conns map[io.Closer]struct{}
-}
-
-// add counts one more; done undoes it. A closer is cut with the rest; it may be nil.
-func (r *running) add(c io.Closer) (done func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.n == 0 {
-		r.zero = make(chan struct{})
-	}
-	r.n++
-	r.ever++
-	if c != nil {
-		if r.conns == nil {
-			r.conns = make(map[io.Closer]struct{})
-		}
-		r.conns[c] = struct{}{}
-	}
-	return func() { r.done(c) }
-}
-
-func (r *running) done(c io.Closer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c != nil {
-		delete(r.conns, c)
-	}
-	if r.n--; r.n == 0 {
-		close(r.zero)
-	}
-}
-
-// total is how many were ever carried.
-func (r *running) total() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ever
-}
-
-func (r *running) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n
-}
-
-// none returns a channel that is closed when nothing is carried.
-func (r *running) none() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.zero == nil {
-		r.zero = make(chan struct{})
-		close(r.zero)
-	}
-	return r.zero
-}
-
-func (r *running) cut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.conns {
-		c.Close()
-	}
 }

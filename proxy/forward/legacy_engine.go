@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
 )
 
 // Receive windows of HTTP/2: what one slow application, and all of a connection, can make the proxy hold.
@@ -24,7 +26,7 @@ const (
 // this side.
 type engine struct {
 	handler http.Handler
-	limits  Limits
+	limits  limits.Set
 	clock   func() time.Time
 	log     *log.Logger
 	servers sync.WaitGroup
@@ -33,7 +35,7 @@ type engine struct {
 	mu       sync.Mutex
 	http1    *server
 	http2    *server
-	open     map[*served]struct{}
+	open     map[*legacyConn]struct{}
 	closed   bool
 }
 
@@ -44,7 +46,7 @@ type server struct {
 }
 
 func newEngine(handler http.Handler, o Options) *engine {
-	e := &engine{handler: handler, limits: o.Limits, clock: o.Clock, open: make(map[*served]struct{})}
+	e := &engine{handler: handler, limits: o.Limits, clock: o.Clock, open: make(map[*legacyConn]struct{})}
 	e.log = log.New(logWriter{o.Log.V(2)}, "", 0)
 	e.http1 = e.start(func(p *http.Protocols) { p.SetHTTP1(true) })
 	e.http2 = e.start(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
@@ -57,7 +59,7 @@ func (e *engine) start(protocols func(*http.Protocols)) *server {
 			Handler:                      e.handler,
 			DisableGeneralOptionsHandler: true, // "OPTIONS *" is the application's
 			Protocols:                    new(http.Protocols),
-			ReadHeaderTimeout:            e.limits.Header,
+			ReadHeaderTimeout:            e.limits.HeaderTime,
 			IdleTimeout:                  e.limits.Idle,
 			MaxHeaderBytes:               e.limits.HeaderBytes,
 			ErrorLog:                     e.log,
@@ -81,7 +83,7 @@ func (e *engine) start(protocols func(*http.Protocols)) *server {
 }
 
 // serve speaks HTTP on a connection until it ends.
-func (e *engine) serve(ctx context.Context, c *served) {
+func (e *engine) serve(ctx context.Context, c *legacyConn) {
 	c.engine, c.done = e, make(chan struct{})
 	if !e.admit(c) {
 		c.Close()
@@ -95,7 +97,7 @@ func (e *engine) serve(ctx context.Context, c *served) {
 }
 
 // admit hands a connection to its server; false: they are closed.
-func (e *engine) admit(c *served) bool {
+func (e *engine) admit(c *legacyConn) bool {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -137,7 +139,7 @@ func (e *engine) drain() {
 func (e *engine) close() {
 	e.mu.Lock()
 	e.closed = true
-	open := make([]*served, 0, len(e.open))
+	open := make([]*legacyConn, 0, len(e.open))
 	for c := range e.open {
 		open = append(open, c)
 	}

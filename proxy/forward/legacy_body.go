@@ -53,7 +53,7 @@ func (b *replay) try() (io.ReadCloser, http.Header) {
 	for name := range b.request.Trailer {
 		a.trailer[name] = nil
 	}
-	dropOwn(a.trailer, true)
+	dropOwnOld(a.trailer, true)
 	return a, a.trailer
 }
 

@@ -23,7 +23,7 @@ const bufferSize = 32 << 10
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // relay relays an answer.
-func (x *exchange) relay(ctx context.Context, e *upstream.Endpoint, response *http.Response) {
+func (x *legacy) relay(ctx context.Context, e *upstream.Endpoint, response *http.Response) {
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(ctx, e, response)
@@ -61,7 +61,7 @@ func (x *exchange) relay(ctx context.Context, e *upstream.Endpoint, response *ht
 }
 
 // grpcStatus notes the status of a gRPC answer, which is in the trailer or, without a body, in the header.
-func (x *exchange) grpcStatus(h http.Header) {
+func (x *legacy) grpcStatus(h http.Header) {
 	if x.event.Protocol != "grpc" {
 		return
 	}
@@ -71,7 +71,7 @@ func (x *exchange) grpcStatus(h http.Header) {
 }
 
 // copyBody streams the body: whatever has come is sent on at once.
-func (x *exchange) copyBody(response *http.Response) error {
+func (x *legacy) copyBody(response *http.Response) error {
 	control := http.NewResponseController(x.w)
 	length := response.ContentLength
 	if length < 0 || length > bufferSize {
@@ -105,7 +105,7 @@ func (x *exchange) copyBody(response *http.Response) error {
 func callerGone(err error) error { return &refusal.Error{Reason: refusal.CallerGone, Cause: err} }
 
 // trailers sends the trailer on.
-func (x *exchange) trailers(e *upstream.Endpoint, trailer http.Header, announced int) {
+func (x *legacy) trailers(e *upstream.Endpoint, trailer http.Header, announced int) {
 	if len(trailer) == 0 {
 		return
 	}
@@ -123,9 +123,9 @@ func (x *exchange) trailers(e *upstream.Endpoint, trailer http.Header, announced
 }
 
 // switchProtocols relays the protocol that the endpoint has upgraded to.
-func (x *exchange) switchProtocols(ctx context.Context, e *upstream.Endpoint, response *http.Response) {
+func (x *legacy) switchProtocols(ctx context.Context, e *upstream.Endpoint, response *http.Response) {
 	back, ok := response.Body.(end)
-	agreed := upgradeOf(response.Header)
+	agreed := upgradeOfOld(response.Header)
 	if !ok || x.upgrade == "" || !strings.EqualFold(agreed, x.upgrade) {
 		x.refuse(refusal.Newf(refusal.UpstreamFailed, "%v switched to a protocol that was not asked for", e.Address))
 		return
@@ -148,7 +148,7 @@ func (x *exchange) switchProtocols(ctx context.Context, e *upstream.Endpoint, re
 		x.event.Reason, x.event.Err = refusal.CallerGone, err
 		return
 	}
-	caller := &hijacked{served: x.conn, ahead: buffered.Reader}
+	caller := &hijacked{legacyConn: x.conn, ahead: buffered.Reader}
 	in, out, err := relay(ctx, caller, back, x.side.Limits.HalfClosed)
 	x.event.BytesIn, x.event.BytesOut, x.event.Err = in, out, err
 	x.upgraded = true
@@ -157,7 +157,7 @@ func (x *exchange) switchProtocols(ctx context.Context, e *upstream.Endpoint, re
 // hijacked is a caller's connection with what net/http has read of it ahead. Its reader is not used beyond that: it would
 // take an end of the stream for the caller's going away.
 type hijacked struct {
-	*served
+	*legacyConn
 	ahead *bufio.Reader
 }
 
@@ -166,5 +166,5 @@ func (h *hijacked) Read(p []byte) (int, error) {
 	if n := h.ahead.Buffered(); n > 0 {
 		return h.ahead.Read(p[:min(n, len(p))])
 	}
-	return h.served.Read(p)
+	return h.legacyConn.Read(p)
 }

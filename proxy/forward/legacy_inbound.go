@@ -17,7 +17,7 @@ func (in *Inbound) handle(w http.ResponseWriter, r *http.Request) {
 	conn := connOf(r)
 	conn.state.Store(handled)
 	defer in.running.add(nil)()
-	x := in.newExchange(conn, w, r)
+	x := in.newLegacy(conn, w, r)
 	x.event.MTLS, x.event.Peer = conn.peer != nil, conn.peer
 	defer x.finish()
 	if conn.refused != nil {

@@ -9,7 +9,6 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"sync"
-	"sync/atomic"
 
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -17,7 +16,7 @@ import (
 )
 
 // send sends the request to an endpoint, to a second one if the first did not get it, and relays the answer.
-func (x *exchange) send(ctx context.Context) {
+func (x *legacy) send(ctx context.Context) {
 	pick, why := x.pick(nil)
 	if why != nil {
 		x.refuse(why)
@@ -52,7 +51,7 @@ func discard(r *http.Response) {
 }
 
 // try sends the request to one endpoint.
-func (x *exchange) try(ctx context.Context, pick balance.Pick) (*http.Response, error) {
+func (x *legacy) try(ctx context.Context, pick balance.Pick) (*http.Response, error) {
 	x.event.Attempts++
 	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
 	var mu sync.Mutex
@@ -76,7 +75,7 @@ func (x *exchange) try(ctx context.Context, pick balance.Pick) (*http.Response, 
 }
 
 // inform relays an interim answer.
-func (x *exchange) inform(code int, from http.Header, e *upstream.Endpoint) {
+func (x *legacy) inform(code int, from http.Header, e *upstream.Endpoint) {
 	h := x.w.Header()
 	kept := h.Clone()
 	dropHopByHop(from)
@@ -88,17 +87,17 @@ func (x *exchange) inform(code int, from http.Header, e *upstream.Endpoint) {
 }
 
 // dropForeign removes our own fields from an answer unless a proxy of the mesh wrote them.
-func (x *exchange) dropForeign(h http.Header, e *upstream.Endpoint) {
+func (x *legacy) dropForeign(h http.Header, e *upstream.Endpoint) {
 	if e.MTLS() {
 		delete(h, undelivered)
 		return
 	}
-	dropOwn(h, false)
+	dropOwnOld(h, false)
 }
 
 // mayRetry says whether a request that went wrong may be sent once more: because the application cannot have seen it, or
 // because seeing it twice does no harm (RFC 9110, section 9.2.2) and not too many are sent twice.
-func (x *exchange) mayRetry(ctx context.Context, e *upstream.Endpoint, response *http.Response, err error) bool {
+func (x *legacy) mayRetry(ctx context.Context, e *upstream.Endpoint, response *http.Response, err error) bool {
 	if ctx.Err() != nil || x.body.cause() != nil || !x.body.replayable() {
 		return false
 	}
@@ -116,37 +115,4 @@ func (x *exchange) mayRetry(ctx context.Context, e *upstream.Endpoint, response 
 func sameMayHelp(err error) bool {
 	var failure *upstream.Failure
 	return errors.As(err, &failure) && failure.Reason == refusal.UpstreamFailed
-}
-
-func isIdempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
-// budget keeps repeated requests that may have been delivered to a fifth of all, beyond a few at the start.
-type budget struct{ tenths atomic.Int64 }
-
-// Of a repetition's cost in tenths, what every request adds; and the bounds.
-const (
-	budgetCost  = 10
-	budgetEach  = 2
-	budgetMax   = 100 * budgetCost
-	budgetStart = 10 * budgetCost
-)
-
-func (b *budget) earn() {
-	if b.tenths.Load() < budgetMax {
-		b.tenths.Add(budgetEach)
-	}
-}
-
-func (b *budget) take() bool {
-	if b.tenths.Add(-budgetCost) >= 0 {
-		return true
-	}
-	b.tenths.Add(budgetCost)
-	return false
 }
