@@ -212,3 +212,13 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// TargetEnd returns the index of the first byte of b that a request target must not have, or len(b).
+func TargetEnd(b []byte) int {
+	for i, c := range b {
+		if bytesTable[c]&targetByte == 0 {
+			return i
+		}
+	}
+	return len(b)
+}

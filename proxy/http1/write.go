@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http1
+
+import (
+	"strconv"
+
+	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+// WriteRequest writes the head of a request into the buffer; Flush, or content that does not fit, sends it. Content of
+// h.Length bytes, or of Unknown length in chunks, follows by Write and End.
+//
+// Fields are written as they are but for what the connection decides: Host is h.Authority, in its place or first;
+// Content-Length is h.Length; Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade among the fields are
+// left out, and written from h.Close, h.Length and h.Upgrade. h.Close therefore is whether this connection is to close,
+// not what the message came with.
+func (c *Conn) WriteRequest(h *message.Head) error {
+	c.pending, c.interim = true, 0
+	target := h.Path
+	if h.Method == "CONNECT" {
+		target = h.Authority
+	} else if target != "*" && !message.ValidTarget(target) {
+		return ErrField
+	}
+	if !message.ValidToken(h.Method) || message.ControlIn(h.Authority) < len(h.Authority) || h.Length < message.Unknown {
+		return ErrField
+	}
+	b, err := c.out.begin(c, h, len(target)+len(h.Method)+2*len(h.Authority))
+	if err != nil {
+		return err
+	}
+	b = append(b, h.Method...)
+	b = append(b, ' ')
+	b = append(b, target...)
+	b = append(b, " HTTP/1.1\r\n"...)
+	c.out.frame(h.Length, h.Length == message.Unknown)
+	if _, ok := h.Get("host"); !ok {
+		b = appendField(b, "Host", h.Authority)
+	}
+	b = c.appendFields(b, h, true, h.Length > 0)
+	if h.Close {
+		c.closing = true
+	}
+	b = appendConnection(b, h, h.Close, false)
+	c.out.n = len(append(b, "\r\n"...))
+	return nil
+}
+
+// WriteResponse writes the head of the final answer to the request that was read, or of 101, as WriteRequest does. Content
+// of Unknown length goes in chunks, or to an HTTP/1.0 caller until the connection's end. An answer to HEAD, 204 and 304
+// have no content: what is written of it is dropped. "Connection: close" is added where the request or anything else made
+// this the connection's last message.
+func (c *Conn) WriteResponse(h *message.Head) error {
+	if h.Status < 101 || h.Status > 999 || h.Length < message.Unknown {
+		return ErrField
+	}
+	b, err := c.out.begin(c, h, 0)
+	if err != nil {
+		return err
+	}
+	c.pending = false
+	b = appendStatusLine(b, h.Status)
+	empty := h.Status < 200 || h.Status == 204
+	tunnel := h.Status == 101 || c.connectAsked && h.Status >= 200 && h.Status < 300
+	switch {
+	case empty || tunnel || h.Status == 304 || c.headAsked:
+		c.out.drop()
+	case h.Length == message.Unknown && c.old:
+		c.out.kind, c.closing = toEnd, true
+	default:
+		c.out.frame(h.Length, h.Length == message.Unknown)
+	}
+	b = c.appendFields(b, h, false, !empty && !tunnel && (h.Length > 0 || h.Length == 0 && c.out.kind == sized))
+	if h.Close || tunnel {
+		c.closing = true
+	}
+	b = appendConnection(b, h, c.closing && !tunnel, c.old)
+	c.out.n = len(append(b, "\r\n"...))
+	return nil
+}
+
+// WriteInterim writes an interim answer, but for 101. An HTTP/1.0 caller gets none.
+func (c *Conn) WriteInterim(h *message.Head) error {
+	if h.Status < 100 || h.Status > 199 || h.Status == 101 {
+		return ErrField
+	}
+	if c.old {
+		return nil
+	}
+	b, err := c.out.begin(c, h, 0)
+	if err != nil {
+		return err
+	}
+	b = appendStatusLine(b, h.Status)
+	c.out.drop()
+	b = c.appendFields(b, h, false, false)
+	c.out.n = len(append(b, "\r\n"...))
+	return nil
+}
+
+// begin makes room for a head and returns the buffer to append to. It judges the values: what would be two lines must not
+// leave, whoever wrote it.
+func (o *output) begin(c *Conn, h *message.Head, line int) ([]byte, error) {
+	if o.err != nil {
+		return nil, o.err
+	}
+	const rest = 256 // the line, framing and Connection
+	size := line + rest + len(h.Upgrade)
+	if message.ControlIn(h.Upgrade) < len(h.Upgrade) {
+		return nil, ErrField
+	}
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Name == "" || message.ControlIn(f.Value) < len(f.Value) || message.ControlIn(f.Name) < len(f.Name) {
+			return nil, ErrField
+		}
+		size += len(f.Name) + len(f.Value) + len(": \r\n")
+	}
+	if err := c.space(size); err != nil {
+		return nil, err
+	}
+	return o.buf.b[:o.n], nil
+}
+
+// frame notes how content is to be framed.
+func (o *output) frame(length int64, inChunks bool) {
+	o.kind, o.left, o.over = sized, length, false
+	if inChunks {
+		o.kind, o.left = chunked, 0
+	}
+}
+
+// drop notes that there is no content.
+func (o *output) drop() { o.kind, o.left, o.over = none, 0, false }
+
+// appendFields appends fields but for those of the connection, and the framing. With length, h.Length is announced.
+func (c *Conn) appendFields(b []byte, h *message.Head, request, length bool) []byte {
+	announced := false
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		value := f.Value
+		switch len(f.Name) {
+		case len("host"):
+			if request && message.EqualFold(f.Name, "host") {
+				value = h.Authority
+			}
+		case len("content-length"):
+			if !message.EqualFold(f.Name, "content-length") {
+				break
+			}
+			switch {
+			case announced || h.Length == message.Unknown || h.Status >= 100 && (h.Status < 200 || h.Status == 204):
+				continue
+			case c.out.kind == sized:
+				announced = true
+				b = append(b, f.Name...)
+				b = append(b, ": "...)
+				b = strconv.AppendInt(b, h.Length, 10)
+				b = append(b, "\r\n"...)
+				continue
+			default: // of HEAD and 304: what it would be
+				announced = true
+			}
+		default:
+			if message.IsHopByHop(f.Name) {
+				continue
+			}
+		}
+		b = append(b, f.Name...)
+		b = append(b, ": "...)
+		b = append(b, value...)
+		b = append(b, "\r\n"...)
+	}
+	switch {
+	case c.out.kind == chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case length && !announced:
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, h.Length, 10)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
+}
+
+// appendConnection appends Connection and Upgrade. TE has to be listed (RFC 9110, section 10.1.4).
+func appendConnection(b []byte, h *message.Head, last, old bool) []byte {
+	te := false
+	for i := range h.Fields {
+		te = te || len(h.Fields[i].Name) == 2 && message.EqualFold(h.Fields[i].Name, "te")
+	}
+	options := [...]struct {
+		is   bool
+		name string
+	}{{last, "close"}, {old && !last, "keep-alive"}, {te && h.Method != "", "TE"}, {h.Upgrade != "", "Upgrade"}}
+	separator := "Connection: "
+	for i := range options {
+		if options[i].is {
+			b = append(b, separator...)
+			b = append(b, options[i].name...)
+			separator = ", "
+		}
+	}
+	if separator == ", " {
+		b = append(b, "\r\n"...)
+	}
+	if h.Upgrade != "" {
+		b = appendField(b, "Upgrade", h.Upgrade)
+	}
+	return b
+}
