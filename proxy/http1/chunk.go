@@ -48,7 +48,7 @@ func (c *Conn) nextChunk() error {
 			body.state = chunkSize
 		case chunkSize:
 			size, n, err := body.sizeLine(b)
-			if err == errShort {
+			if errors.Is(err, errShort) {
 				return err
 			} else if err != nil {
 				return c.refuse(err)
@@ -87,7 +87,7 @@ func (b *body) sizeLine(p []byte) (size int64, n int, err error) {
 	}
 	if p[n] == ';' {
 		length, err := extensions(p[n:min(len(p), maxChunkLine)])
-		if err == errShort && len(p) >= maxChunkLine {
+		if errors.Is(err, errShort) && len(p) >= maxChunkLine {
 			err = bad("chunk extensions are too long")
 		}
 		if err != nil {

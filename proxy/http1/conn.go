@@ -36,6 +36,7 @@ type Conn struct {
 	// What one direction tells the other.
 	headAsked    bool // the answer has no content whatever its head says: the request was HEAD
 	connectAsked bool
+	asking       bool // answers are read here, not requests
 	old          bool // the peer speaks HTTP/1.0
 	closing      bool // somebody said close
 	pending      bool // the final answer has not come, or was not begun
@@ -82,25 +83,13 @@ func (c *Conn) Wait(until time.Time) error {
 		return nil
 	}
 	in.waited = true
-	if in.buf != nil {
-		now := time.Now()
-		soon := now.Add(keep)
-		// A deadline that is about right stays, so that a busy connection sets it a few times a second alone.
-		if !in.limit.IsZero() || in.armed.Before(now.Add(keep/2)) || in.armed.After(soon) {
-			if !until.IsZero() && until.Before(soon) {
-				soon = until
-			}
-			c.arm(soon)
-		}
-		n, err := c.read(in.buf.b)
-		in.r, in.w = 0, n
-		if err == nil || !errors.Is(err, ErrIdle) {
-			return err
-		}
-		c.Release()
-		if !until.IsZero() && !time.Now().Before(until) {
-			return ErrIdle
-		}
+	c.armSoon(until)
+	if err := c.fill(); !errors.Is(err, ErrIdle) {
+		return err
+	}
+	c.Release()
+	if !until.IsZero() && !time.Now().Before(until) {
+		return ErrIdle
 	}
 	c.arm(until)
 	n, err := c.read(in.first[:])
@@ -110,6 +99,18 @@ func (c *Conn) Wait(until time.Time) error {
 	in.buf = newBuffer(smallBuffer)
 	in.r, in.w = 0, copy(in.buf.b, in.first[:n])
 	return nil
+}
+
+// armSoon sets the read deadline to the end of the time in which a buffer is kept. One that is about right stays, so that
+// a busy connection sets it a few times a second alone.
+func (c *Conn) armSoon(until time.Time) {
+	now := time.Now()
+	soon := now.Add(keep)
+	if !until.IsZero() && until.Before(soon) {
+		c.arm(until)
+	} else if armed := c.in.armed; !c.in.limit.IsZero() || armed.Before(now.Add(keep/2)) || armed.After(soon) {
+		c.arm(soon)
+	}
 }
 
 // forget gives the strings of the last head up.

@@ -49,14 +49,11 @@ func (b *body) ended() bool {
 
 // Remaining returns how many bytes of content are to come, or message.Unknown.
 func (c *Conn) Remaining() int64 {
-	switch c.body.kind {
-	case none:
+	switch {
+	case c.body.ended():
 		return 0
-	case sized:
+	case c.body.kind == sized:
 		return c.body.left
-	}
-	if c.body.ended() {
-		return 0
 	}
 	return message.Unknown
 }
@@ -70,7 +67,7 @@ func (c *Conn) Peek() ([]byte, error) {
 		return nil, io.EOF
 	case chunked:
 		if body.state != chunkData || body.left == 0 {
-			if err := c.nextChunk(); err == errShort {
+			if err := c.nextChunk(); errors.Is(err, errShort) {
 				return nil, nil
 			} else if err != nil {
 				return nil, err
@@ -80,6 +77,7 @@ func (c *Conn) Peek() ([]byte, error) {
 		if body.left == 0 {
 			return nil, io.EOF
 		}
+	case toEnd:
 	}
 	if in.r == in.w {
 		return nil, nil
@@ -149,6 +147,7 @@ func (c *Conn) direct(p []byte) []byte {
 			return nil
 		}
 		left = body.left
+	case toEnd, none:
 	}
 	if len(p) < smallBuffer/2 || left < smallBuffer {
 		return nil
@@ -174,10 +173,10 @@ func (c *Conn) armContent() {
 // contentEnd says what content ended with.
 func (c *Conn) contentEnd(err error) error {
 	switch {
-	case err == io.EOF && c.body.kind == toEnd:
+	case errors.Is(err, io.EOF) && c.body.kind == toEnd:
 		c.body.kind = none
 		return io.EOF
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || time.Now().Before(c.in.limit)):
 		c.count.Exceeded(limits.BodyIdle)

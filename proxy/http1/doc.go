@@ -8,7 +8,7 @@
 //	for conn.Wait(until) == nil {
 //		if err := conn.ReadRequest(&head); err != nil { answer the *ProtocolError's status; break }
 //		... conn.Peek, conn.Read ...           // content, until io.EOF; then conn.Trailer
-//		conn.WriteResponse(&answer, ""); conn.Write(p); conn.End(nil); conn.Flush()
+//		conn.WriteResponse(&answer); conn.Write(p); conn.End(nil); conn.Flush()
 //		if !conn.Reusable() { break }
 //	}
 //

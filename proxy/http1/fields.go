@@ -3,7 +3,7 @@
 package http1
 
 import (
-	"bytes"
+	"strings"
 	"unsafe"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
@@ -129,16 +129,16 @@ func badControl(c byte) error {
 
 // framing is what the fields of a head say of the message and the connection.
 type framing struct {
-	host                    string
-	hosts, lengths          int
-	length                  int64
-	coding                  string
-	codings                 int
-	upgrade                 string
-	upgrades                int
-	expect                  string
-	connection              int // bytes
-	close, alive, upgrades1 bool
+	host                     string
+	hosts, lengths           int
+	length                   int64
+	coding                   string
+	codings                  int
+	upgrade                  string
+	upgrades                 int
+	expect                   string
+	connection               int // bytes
+	close, alive, mayUpgrade bool
 }
 
 // note takes what concerns framing and the connection from the fields. Transfer-Encoding leaves them: the writers frame
@@ -216,7 +216,7 @@ func (f *framing) connect(value string) error {
 		case message.EqualFold(item, "keep-alive"):
 			f.alive = true
 		case message.EqualFold(item, "upgrade"):
-			f.upgrades1 = true
+			f.mayUpgrade = true
 		}
 	}
 	return nil
@@ -263,19 +263,15 @@ func (f *framing) transfer() error {
 // protocol returns the protocols to which a head upgrades. HTTP/2 is none of them (RFC 9113, section 3.1, has withdrawn
 // it): it would hide requests from every rule.
 func (f *framing) protocol() string {
-	if !f.upgrades1 || f.upgrades != 1 || f.upgrade == "" {
+	if !f.mayUpgrade || f.upgrades != 1 || f.upgrade == "" {
 		return ""
 	}
 	for item := range message.Items(f.upgrade) {
-		name, version := item, ""
-		if i := bytes.IndexByte([]byte(item), '/'); i >= 0 {
-			name, version = item[:i], item[i+1:]
-			if !message.ValidToken(version) {
-				return ""
-			}
-		}
-		if !message.ValidToken(name) || len(name) >= 2 && (name[0]|0x20 == 'h') && name[1] == '2' ||
-			message.EqualFold(name, "http") {
+		name, version, versioned := strings.Cut(item, "/")
+		switch {
+		case !message.ValidToken(name), versioned && !message.ValidToken(version):
+			return ""
+		case message.EqualFold(name, "http"), len(name) >= 2 && message.EqualFold(name[:2], "h2"):
 			return ""
 		}
 	}

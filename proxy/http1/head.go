@@ -23,18 +23,20 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 		err = parse(c, h)
 	}
 	var deadline time.Time
-	for scanned := 0; err == errShort; {
+	for scanned := 0; errors.Is(err, errShort); {
 		if in.r < in.w && deadline.IsZero() {
 			deadline = time.Now().Add(c.set.HeaderTime)
 		}
 		c.arm(deadline)
+		before := in.w - in.r
 		full := in.buf != nil && len(in.buf.b)-in.w < room
 		if err = c.fill(); err != nil {
 			return c.cut(err, deadline)
 		}
 		err = errShort
 		var whole bool
-		if scanned, whole = sectionEnd(in.buf.b[in.r:in.w], scanned); whole || full || deadline.IsZero() {
+		scanned, whole = sectionEnd(in.buf.b[in.r:in.w], scanned)
+		if whole || full || before == 0 || before <= c.set.RequestLine && in.w-in.r > c.set.RequestLine {
 			err = parse(c, h)
 		}
 	}
@@ -48,7 +50,7 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 // cut says why a head did not come.
 func (c *Conn) cut(err error, deadline time.Time) error {
 	switch {
-	case err == io.EOF && c.in.r < c.in.w:
+	case errors.Is(err, io.EOF) && c.in.r < c.in.w:
 		return io.ErrUnexpectedEOF
 	case !errors.Is(err, ErrIdle) || deadline.IsZero() || time.Now().Before(deadline):
 		return err
@@ -57,9 +59,16 @@ func (c *Conn) cut(err error, deadline time.Time) error {
 	return c.refuse(&ProtocolError{408, c.set.Over(limits.HeaderTime)})
 }
 
-// refuse notes that nothing more can be read.
+// refuse notes that nothing more can be read. It leaves what the writing goroutine looks at alone.
 func (c *Conn) refuse(err error) error {
-	c.closing = true
+	var broken *ProtocolError
+	if c.asking && errors.As(err, &broken) && broken.Status != 502 && broken.Status != 504 {
+		status := 502
+		if broken.Status == 408 {
+			status = 504
+		}
+		err = &ProtocolError{status, broken.Detail}
+	}
 	c.in.err = err
 	return err
 }

@@ -3,8 +3,17 @@
 package http1
 
 import (
+	"errors"
+
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+// Methods that change how a message is read.
+const (
+	methodConnect = "CONNECT"
+	methodHead    = "HEAD"
+	methodOptions = "OPTIONS"
 )
 
 // ReadRequest reads the head of the next request into h, whose memory it uses again. It returns io.EOF where the caller
@@ -32,7 +41,7 @@ func (c *Conn) parseRequest(h *message.Head) error {
 	h.Reset()
 	b := c.in.buf.b[c.in.r:c.in.w]
 	target, i, err := c.requestLine(h, b)
-	if err == nil && i > c.set.RequestLine || err == errShort && len(b) > c.set.RequestLine {
+	if err == nil && i > c.set.RequestLine || errors.Is(err, errShort) && len(b) > c.set.RequestLine {
 		c.count.Exceeded(limits.RequestLine)
 		return &ProtocolError{414, c.set.Over(limits.RequestLine)}
 	}
@@ -126,7 +135,7 @@ func judgeTarget(h *message.Head, f *framing, target string) error {
 	}
 	h.Authority = f.host
 	switch {
-	case h.Method == "CONNECT":
+	case h.Method == methodConnect:
 		if !message.ValidAuthority(target) || len(message.HostOf(target)) == len(target) {
 			return bad("the target of CONNECT is not a host and a port")
 		}
@@ -136,7 +145,7 @@ func judgeTarget(h *message.Head, f *framing, target string) error {
 		h.Authority = target
 	case target[0] == '/':
 		h.Path = target
-	case target == "*" && h.Method == "OPTIONS":
+	case target == "*" && h.Method == methodOptions:
 		h.Path = target
 	default:
 		return absolute(h, f, target)
@@ -146,7 +155,7 @@ func judgeTarget(h *message.Head, f *framing, target string) error {
 
 // absolute takes a target in absolute form apart. Its authority is what counts, and Host must be the same.
 func absolute(h *message.Head, f *framing, target string) error {
-	rest := target
+	var rest string
 	switch {
 	case len(target) > 7 && message.EqualFold(target[:7], "http://"):
 		h.Scheme, rest = "http", target[7:]
@@ -168,7 +177,7 @@ func absolute(h *message.Head, f *framing, target string) error {
 	}
 	h.Authority, h.Path = authority, path
 	switch {
-	case path == "" && h.Method == "OPTIONS":
+	case path == "" && h.Method == methodOptions:
 		h.Path = "*"
 	case path == "":
 		h.Path = "/"
@@ -191,7 +200,7 @@ func (c *Conn) frameRequest(h *message.Head, f *framing) error {
 	case f.length > 0:
 		c.body.kind, c.body.left, h.Length = sized, f.length, f.length
 	}
-	if h.Method == "CONNECT" && h.Length != 0 {
+	if h.Method == methodConnect && h.Length != 0 {
 		return bad("CONNECT with content")
 	}
 	if f.expect != "" && !h.HTTP10 {
@@ -205,6 +214,6 @@ func (c *Conn) frameRequest(h *message.Head, f *framing) error {
 	}
 	h.Close = f.close || h.HTTP10 && !f.alive
 	c.old, c.closing = h.HTTP10, c.closing || h.Close
-	c.headAsked, c.connectAsked = h.Method == "HEAD", h.Method == "CONNECT"
+	c.headAsked, c.connectAsked = h.Method == methodHead, h.Method == methodConnect
 	return nil
 }

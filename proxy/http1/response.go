@@ -17,17 +17,9 @@ const maxInterim = 32
 //
 // After 101, and 2xx to CONNECT, the connection is Raw. 101 comes only where request.Upgrade has all that it agrees to.
 func (c *Conn) ReadResponse(h, request *message.Head) error {
-	c.headAsked, c.connectAsked = request.Method == "HEAD", request.Method == "CONNECT"
-	err := c.readHead(h, (*Conn).parseResponse)
-	if err != nil {
-		var broken *ProtocolError
-		if errors.As(err, &broken) && broken.Status != 502 {
-			status := 502
-			if broken.Status == 408 {
-				status = 504
-			}
-			return c.refuse(&ProtocolError{status, broken.Detail})
-		}
+	c.headAsked, c.connectAsked = request.Method == methodHead, request.Method == methodConnect
+	c.asking = true
+	if err := c.readHead(h, (*Conn).parseResponse); err != nil {
 		return err
 	}
 	switch {
@@ -63,7 +55,7 @@ func (c *Conn) parseResponse(h *message.Head) error {
 	h.Reset()
 	b := c.in.buf.b[c.in.r:c.in.w]
 	i, err := c.statusLine(h, b)
-	if err == errShort && len(b) > c.set.RequestLine || err == nil && i > c.set.RequestLine {
+	if errors.Is(err, errShort) && len(b) > c.set.RequestLine || err == nil && i > c.set.RequestLine {
 		return badAnswer("the status line is too long")
 	}
 	if err != nil {

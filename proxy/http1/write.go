@@ -18,9 +18,9 @@ import (
 func (c *Conn) WriteRequest(h *message.Head) error {
 	c.pending, c.interim = true, 0
 	target := h.Path
-	if h.Method == "CONNECT" {
+	if h.Method == methodConnect {
 		target = h.Authority
-	} else if target != "*" && !message.ValidTarget(target) {
+	} else if !message.ValidTarget(target) && (target != "*" || h.Method != methodOptions) {
 		return ErrField
 	}
 	if !message.ValidToken(h.Method) || message.ControlIn(h.Authority) < len(h.Authority) || h.Length < message.Unknown {
