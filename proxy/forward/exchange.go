@@ -58,6 +58,8 @@ type exchange struct {
 	mark bool
 	// retry says whether a request that failed may be tried once more.
 	retry bool
+	// status is that of a refusal, where it is not its reason's.
+	status int
 	// last says whether the connection should take no further request.
 	last bool
 	// answered says that the head of the final answer, or refusal, was decided on.

@@ -51,7 +51,7 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 // Serve implements Server.
 func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close()
-	done, ok := in.begin()
+	done, ok := in.begin(c)
 	if !ok {
 		return
 	}

@@ -52,7 +52,9 @@ func (r *recorder) Bind(observe.Labels) observe.Series { return r }
 func (r *recorder) Observe(e *observe.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, *e)
+	kept := *e
+	kept.Method, kept.Path = strings.Clone(e.Method), strings.Clone(e.Path)
+	r.events = append(r.events, kept)
 }
 
 // wait returns the first event that is wanted, when it has come.

@@ -30,7 +30,7 @@ func NewOutbound(options Options) *Outbound {
 // Serve implements Server.
 func (o *Outbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close()
-	done, ok := o.begin()
+	done, ok := o.begin(c)
 	if !ok {
 		return
 	}

@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -32,7 +33,7 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 		return "", false
 	}
 	h.Reset()
-	status := why.Reason.Meaning().Status
+	status := cmp.Or(x.status, why.Reason.Meaning().Status)
 	if status == 0 {
 		status = http.StatusServiceUnavailable
 	}

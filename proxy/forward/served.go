@@ -53,6 +53,10 @@ func (s *side) draining() bool { return s.engine.draining.Load() }
 
 // http speaks HTTP with a caller until its connection ends.
 func (s *side) http(ctx context.Context, c *served) {
+	if c.protocol == HTTP1 {
+		s.serveHTTP1(ctx, c)
+		return
+	}
 	s.engine.serve(ctx, &legacyConn{
 		Conn: c.Conn, content: c.content, protocol: c.protocol, destination: c.destination, app: c.app, peer: c.peer,
 		expires: c.expires, refused: c.refused, series: c.series, labels: c.labels,

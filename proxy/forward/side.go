@@ -17,6 +17,7 @@ type side struct {
 	Options
 	direction observe.Direction
 	engine    *engine
+	two       h2set   // open connections of HTTP/2
 	conns     running // connections that are being served
 	running   running // requests, and connections that are not HTTP
 	gone      atomic.Bool
@@ -37,8 +38,8 @@ func (s *side) init(o Options, d observe.Direction) {
 
 // begin counts a connection that is to be served, until done is called. Once the proxy is going none is: its caller must
 // see that before it has sent anything.
-func (s *side) begin() (done func(), ok bool) {
-	done = s.conns.add(nil)
+func (s *side) begin(c *Conn) (done func(), ok bool) {
+	done = s.conns.add(c)
 	if s.gone.Load() {
 		done()
 		return nil, false
@@ -47,7 +48,10 @@ func (s *side) begin() (done func(), ok bool) {
 }
 
 // Drain implements Server.
-func (s *side) Drain() { s.engine.drain() }
+func (s *side) Drain() {
+	s.engine.drain()
+	s.two.drain()
+}
 
 // Active implements Server.
 func (s *side) Active() int { return s.running.count() }
@@ -58,9 +62,12 @@ const quiet = 500 * time.Millisecond
 // Shutdown implements Server.
 func (s *side) Shutdown(ctx context.Context) error {
 	s.engine.drain() //nolint:contextcheck // it starts something and does not wait
+	s.two.drain()
 	err := s.settle(ctx)
 	s.gone.Store(true)
 	s.engine.close()
+	s.conns.cut()
+	s.two.close()
 	s.running.cut()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()

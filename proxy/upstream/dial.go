@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
@@ -77,7 +78,7 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	var peer *x509.Certificate
 	client := tls.Client(conn, &tls.Config{
 		MinVersion:           tls.VersionTLS13,
-		NextProtos:           []string{alpn},
+		NextProtos:           offers(alpn),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
 		InsecureSkipVerify:   true, // because names are SPIFFE IDs: VerifyPeerCertificate judges the chain and the identity
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
@@ -89,7 +90,7 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
-	if got := client.ConnectionState().NegotiatedProtocol; got != alpn {
+	if got := client.ConnectionState().NegotiatedProtocol; !slices.Contains(offers(alpn), got) {
 		return nil, time.Time{}, fmt.Errorf("it does not speak %s", alpn)
 	}
 	expires := peer.NotAfter
@@ -97,6 +98,18 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 		expires = own.Leaf.NotAfter
 	}
 	return client, expires, nil
+}
+
+// offers are the ALPN names that are good for one: a server that is no proxy of the mesh, but has an identity of it, knows
+// those of HTTP alone.
+func offers(alpn string) []string {
+	switch alpn {
+	case ALPNHTTP1:
+		return []string{ALPNHTTP1, "http/1.1"}
+	case ALPNHTTP2:
+		return []string{ALPNHTTP2, "h2"}
+	}
+	return []string{alpn}
 }
 
 // judge accepts the endpoint's own identity alone.

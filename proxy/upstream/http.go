@@ -36,7 +36,7 @@ func newTransports(o Options) (http1, http2 *http.Transport) {
 			DialContext:            dial,
 			DisableCompression:     true,
 			Protocols:              new(http.Protocols),
-			MaxResponseHeaderBytes: int64(o.HeaderBytes),
+			MaxResponseHeaderBytes: int64(o.Limits.HeaderBytes),
 			ExpectContinueTimeout:  time.Second,
 			HTTP2: &http.HTTP2Config{
 				SendPingTimeout:               30 * time.Second,

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 )
 
 // The ALPN names of mesh TLS. They tell the protocol before its first byte, and mesh TLS from an application's own.
@@ -64,7 +65,12 @@ type Options struct {
 	MaxConnections int           // open to one endpoint, of each version of HTTP; 1,024
 	MaxDials       int           // being opened to one endpoint at a time; 64
 	MaxWaiters     int           // requests that wait for a connection to one endpoint; 1,024
-	HeaderBytes    int           // of an answer; 128 KiB
+
+	// Limits bound what an endpoint's answers can take; Count counts what went over one. Zero values mean the defaults.
+	Limits limits.Set
+	Count  limits.Counter
+	// Budget counts the bytes that wait in streams of HTTP/2; nil has no end.
+	Budget *limits.Budget
 }
 
 func (o Options) withDefaults() Options {
@@ -78,7 +84,10 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxConnections, 1024)
 	set(&o.MaxDials, 64)
 	set(&o.MaxWaiters, 1024)
-	set(&o.HeaderBytes, 128<<10)
+	o.Limits = o.Limits.WithDefaults()
+	if o.Count == nil {
+		o.Count = limits.Nop{}
+	}
 	return o
 }
 

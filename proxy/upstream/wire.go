@@ -81,3 +81,9 @@ func (c *pooled) close() {
 	c.conn.Close()
 	c.wire.Close()
 }
+
+// Close implements io.Closer.
+func (c *pooled) Close() error {
+	c.close()
+	return nil
+}
