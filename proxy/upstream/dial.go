@@ -75,10 +75,14 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if own == nil {
 		return nil, time.Time{}, errNoCertificate
 	}
+	offered := []string{alpn}
+	if also, ok := foreign[alpn]; ok {
+		offered = append(offered, also)
+	}
 	var peer *x509.Certificate
 	client := tls.Client(conn, &tls.Config{
 		MinVersion:           tls.VersionTLS13,
-		NextProtos:           offers(alpn),
+		NextProtos:           offered,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
 		InsecureSkipVerify:   true, // because names are SPIFFE IDs: VerifyPeerCertificate judges the chain and the identity
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
@@ -90,7 +94,7 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
-	if got := client.ConnectionState().NegotiatedProtocol; !slices.Contains(offers(alpn), got) {
+	if got := client.ConnectionState().NegotiatedProtocol; !slices.Contains(offered, got) {
 		return nil, time.Time{}, fmt.Errorf("it does not speak %s", alpn)
 	}
 	expires := peer.NotAfter
@@ -98,18 +102,6 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 		expires = own.Leaf.NotAfter
 	}
 	return client, expires, nil
-}
-
-// offers are the ALPN names that are good for one: a server that is no proxy of the mesh, but has an identity of it, knows
-// those of HTTP alone.
-func offers(alpn string) []string {
-	switch alpn {
-	case ALPNHTTP1:
-		return []string{ALPNHTTP1, "http/1.1"}
-	case ALPNHTTP2:
-		return []string{ALPNHTTP2, "h2"}
-	}
-	return []string{alpn}
 }
 
 // judge accepts the endpoint's own identity alone.
