@@ -179,11 +179,9 @@ func (c *Conn) readTrailer(b []byte) error {
 	if len(b) == 0 {
 		return errShort
 	}
-	if body.scanned > 0 { // it was not whole before
-		var whole bool
-		if body.scanned, whole = sectionEnd(b, body.scanned); !whole && len(b) < c.set.HeaderBytes {
-			return errShort
-		}
+	var whole bool
+	if body.scanned, whole = sectionEnd(b, body.scanned); !whole && len(b) < 2*body.parsed { // as readHead does
+		return errShort
 	}
 	s := section{set: c.set, first: true}
 	n, fields, err := s.parse(b, 0, body.trailer[:0])
@@ -191,7 +189,7 @@ func (c *Conn) readTrailer(b []byte) error {
 		c.count.Exceeded(s.over)
 	}
 	if errors.Is(err, errShort) {
-		body.scanned = max(1, body.scanned)
+		body.parsed = len(b)
 		return errShort
 	} else if err != nil {
 		return c.refuse(err)

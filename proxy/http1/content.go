@@ -28,7 +28,8 @@ type body struct {
 	state   chunkState
 	left    int64 // bytes to come, of the content or of the chunk
 	extra   int   // bytes of chunk extensions so far
-	scanned int   // of the trailer section
+	scanned int   // bytes of the trailer section in which its end is not
+	parsed  int   // bytes of the trailer section that were too few
 	idle    time.Duration
 	trailer []message.Field
 }

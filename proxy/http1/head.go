@@ -12,14 +12,16 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
-// readHead reads a head. First it tries what is here, which is all, most times; where that is not enough it looks for the
-// end alone, from where it looked last, so that a head in small pieces costs no more than its bytes.
+// readHead reads a head. First it parses what is here, which is all, most times. Where that is not enough it looks for the
+// end alone, from where it looked last, and parses again when there is twice as much, so that a head in small pieces costs
+// no more than some times its bytes, and what is wrong with it does not wait for its end.
 func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error) error {
 	in := &c.in
 	c.forget()
 	c.body = body{trailer: c.body.trailer[:0]}
 	err := errShort
-	if in.r < in.w {
+	parsed := in.w - in.r
+	if parsed > 0 {
 		err = parse(c, h)
 	}
 	var deadline time.Time
@@ -28,16 +30,14 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 			deadline = time.Now().Add(c.set.HeaderTime)
 		}
 		c.arm(deadline)
-		before := in.w - in.r
-		full := in.buf != nil && len(in.buf.b)-in.w < room
 		if err = c.fill(); err != nil {
 			return c.cut(err, deadline)
 		}
 		err = errShort
 		var whole bool
 		scanned, whole = sectionEnd(in.buf.b[in.r:in.w], scanned)
-		if whole || full || before == 0 || before <= c.set.RequestLine && in.w-in.r > c.set.RequestLine {
-			err = parse(c, h)
+		if n := in.w - in.r; whole || n >= 2*parsed || parsed <= c.set.RequestLine && n > c.set.RequestLine {
+			parsed, err = n, parse(c, h)
 		}
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -147,7 +146,5 @@ func mustFail(t *testing.T, err error, status int) {
 	}
 }
 
-// silent is a connection on which nothing comes.
-type silent struct{ memory }
-
-func (*silent) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+// again returns a connection from which what was written comes.
+func (m *memory) again() *memory { return &memory{in: m.out} }

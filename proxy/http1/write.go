@@ -18,12 +18,14 @@ import (
 func (c *Conn) WriteRequest(h *message.Head) error {
 	c.pending, c.interim = true, 0
 	target := h.Path
-	if h.Method == methodConnect {
-		target = h.Authority
-	} else if !message.ValidTarget(target) && (target != "*" || h.Method != methodOptions) {
+	switch {
+	case !message.ValidToken(h.Method), h.Authority != "" && !message.ValidAuthority(h.Authority), h.Length < message.Unknown:
 		return ErrField
-	}
-	if !message.ValidToken(h.Method) || message.ControlIn(h.Authority) < len(h.Authority) || h.Length < message.Unknown {
+	case h.Method == methodConnect:
+		if target = h.Authority; target == "" {
+			return ErrField
+		}
+	case !message.ValidTarget(target) && (target != "*" || h.Method != methodOptions):
 		return ErrField
 	}
 	b, err := c.out.begin(c, h, len(target)+len(h.Method)+2*len(h.Authority))
@@ -112,7 +114,7 @@ func (o *output) begin(c *Conn, h *message.Head, line int) ([]byte, error) {
 	}
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		if f.Name == "" || message.ControlIn(f.Value) < len(f.Value) || message.ControlIn(f.Name) < len(f.Name) {
+		if !message.ValidToken(f.Name) || message.ControlIn(f.Value) < len(f.Value) {
 			return nil, ErrField
 		}
 		size += len(f.Name) + len(f.Value) + len(": \r\n")
