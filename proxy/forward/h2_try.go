@@ -49,6 +49,7 @@ func (t *h2try) open() {
 		return
 	}
 	endpoint, out, end := r.pick.Endpoint, &r.heads.out, r.upload.isEmpty()
+	t.whole = end
 	version := r.upstreamVersion()
 	r.mu.Unlock()
 	if version == upstream.HTTP1 {
@@ -92,18 +93,28 @@ func (t *h2try) opened(s sender) {
 		return
 	}
 	t.stream, t.wait = s, nil
-	u := &r.upload
 	if t.owed > 0 {
 		s.Consumed(t.owed)
 	}
-	if p, end := u.rest(); len(p) > 0 || end {
-		u.at = len(u.held)
-		r.flown(t, s.SendData(p, end))
-	}
-	if u.trailer != nil {
-		s.SendTrailer(u.trailer)
+	if !t.whole {
+		t.catchUp()
 	}
 	r.settle()
+}
+
+// catchUp sends what has come of the request. The relay's lock is held.
+func (t *h2try) catchUp() {
+	u := &t.r.upload
+	if p, end := u.rest(); len(p) > 0 || end {
+		u.at = len(u.held)
+		t.r.flown(t, t.stream.SendData(p, end))
+	}
+	if u.trailer != nil {
+		t.stream.SendTrailer(u.trailer)
+	}
+	if !u.keep {
+		u.release()
+	}
 }
 
 // consumed gives window back to the endpoint. The lock is held.

@@ -170,9 +170,10 @@ func fail(waiting []*Waiting, why *Failure) {
 	}
 }
 
-// dialMore dials unless somebody does or there are as many connections as may be. The lock is held.
+// dialMore dials unless somebody does, there is room after all, or there are as many connections as may be. The lock is
+// held.
 func (p *pool2) dialMore() {
-	if p.dialing || p.count >= p.endpoint.registry.options.MaxConnections {
+	if p.dialing || p.roomy() != nil || p.count >= p.endpoint.registry.options.MaxConnections {
 		return
 	}
 	p.dialing = true
