@@ -192,7 +192,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"with a broken escape":           {"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400},
 		"with space before the colon":    {"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400},
 		"with two lengths":               {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400},
-		"with an unknown coding":         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n", 501},
+		"with an unknown coding":         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n", 501},
 		"with a header that is too long": {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n\r\n", 431},
 		"with CONNECT without a port":    {"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", 400},
 		"that are not HTTP":              {"\x00\x01\x02\x03 nothing\r\n\r\n", 400},
@@ -255,12 +255,12 @@ func TestTargetsInOtherForms(t *testing.T) {
 		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line))
 	}), settings{})
 	cases := map[string]string{
-		"OPTIONS * HTTP/1.1\r\nHost: a":                         "OPTIONS * HTTP/1.1",
-		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: a": "GET http://other.example/y?q HTTP/1.1",
-		"GET http://other.example HTTP/1.1\r\nHost: a":          "GET http://other.example/ HTTP/1.1",
-		"GET /? HTTP/1.1\r\nHost: a":                            "GET /? HTTP/1.1",
-		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                    "GET /a?b=%zz&c HTTP/1.1",
-		"GET / HTTP/1.0":                                        "GET / HTTP/1.1",
+		"OPTIONS * HTTP/1.1\r\nHost: a":                                     "OPTIONS * HTTP/1.1",
+		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: other.example": "GET http://other.example/y?q HTTP/1.1",
+		"GET http://other.example HTTP/1.1\r\nHost: other.example":          "GET http://other.example/ HTTP/1.1",
+		"GET /? HTTP/1.1\r\nHost: a":                                        "GET /? HTTP/1.1",
+		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                                "GET /a?b=%zz&c HTTP/1.1",
+		"GET / HTTP/1.0":                                                    "GET / HTTP/1.1",
 	}
 	for request, want := range cases {
 		if got := raw(t, p, request+"\r\n\r\n").Header.Get("X-Line"); got != want {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
@@ -23,7 +24,8 @@ type output struct {
 	left int64 // bytes to come of sized content
 	over bool  // End was called
 
-	armed   time.Time // the write deadline of the connection
+	written atomic.Int64 // bytes that the connection has taken, ever
+	armed   time.Time    // the write deadline of the connection
 	vectors [3][]byte
 	buffers net.Buffers
 }
@@ -144,12 +146,14 @@ func (c *Conn) through(p, end []byte) error {
 	if isTCP || isWrapped {
 		o.vectors = [3][]byte{o.buf.b[:o.n], p, end}
 		o.buffers = o.vectors[:]
+		var n int64
 		var err error
 		if isTCP {
-			_, err = o.buffers.WriteTo(tcp)
+			n, err = o.buffers.WriteTo(tcp)
 		} else {
-			_, err = wrapped.WriteBuffers(&o.buffers)
+			n, err = wrapped.WriteBuffers(&o.buffers)
 		}
+		o.written.Add(n)
 		clear(o.vectors[:])
 		o.n = 0
 		o.release()
@@ -162,7 +166,9 @@ func (c *Conn) through(p, end []byte) error {
 		if err := c.Flush(); err != nil {
 			return err
 		}
-		if _, err := c.net.Write(p); err != nil {
+		n, err := c.net.Write(p)
+		o.written.Add(int64(n))
+		if err != nil {
 			return c.sent(err)
 		}
 		p = nil
@@ -209,6 +215,9 @@ func (c *Conn) End(trailer []message.Field) error {
 	return nil
 }
 
+// Written is how many bytes the connection has taken since it was made. Any goroutine may call it.
+func (c *Conn) Written() int64 { return c.out.written.Load() }
+
 // Flush sends what waits.
 func (c *Conn) Flush() error {
 	o := &c.out
@@ -217,8 +226,9 @@ func (c *Conn) Flush() error {
 	}
 	if o.n > 0 {
 		c.armSend()
-		_, err := c.net.Write(o.buf.b[:o.n])
+		n, err := c.net.Write(o.buf.b[:o.n])
 		o.n = 0
+		o.written.Add(int64(n))
 		if err != nil {
 			return c.sent(err)
 		}

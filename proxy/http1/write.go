@@ -12,7 +12,7 @@ import (
 // h.Length bytes, or of Unknown length in chunks, follows by Write and End.
 //
 // Fields are written as they are but for what the connection decides: Host is h.Authority, in its place or first;
-// Content-Length is h.Length; Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade among the fields are
+// Content-Length is h.Length; with h.Scheme the target has the absolute form; Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade among the fields are
 // left out, and written from h.Close, h.Length and h.Upgrade. h.Close therefore is whether this connection is to close,
 // not what the message came with.
 func (c *Conn) WriteRequest(h *message.Head) error {
@@ -28,12 +28,20 @@ func (c *Conn) WriteRequest(h *message.Head) error {
 	case !message.ValidTarget(target) && (target != "*" || h.Method != methodOptions):
 		return ErrField
 	}
-	b, err := c.out.begin(c, h, len(target)+len(h.Method)+2*len(h.Authority))
+	b, err := c.out.begin(c, h, len(target)+len(h.Method)+len(h.Scheme)+3*len(h.Authority))
 	if err != nil {
 		return err
 	}
 	b = append(b, h.Method...)
 	b = append(b, ' ')
+	if h.Scheme != "" && h.Method != methodConnect {
+		b = append(b, h.Scheme...)
+		b = append(b, "://"...)
+		b = append(b, h.Authority...)
+		if target == "*" {
+			target = ""
+		}
+	}
 	b = append(b, target...)
 	b = append(b, " HTTP/1.1\r\n"...)
 	c.out.frame(h.Length, h.Length == message.Unknown)
