@@ -35,7 +35,7 @@ func (c *Conn) end(err error) error {
 	failed := c.errands
 	c.errands = nil
 	var told *ConnError
-	polite := err == nil || errors.As(err, &told)
+	polite := err == nil || errors.As(err, &told) || errors.Is(err, ErrPreface)
 	if polite && told != nil && !told.FromPeer {
 		c.appended(appendGoAway(c.output(), c.lastTaken(), told.Code, told.Detail))
 	}
