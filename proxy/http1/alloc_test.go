@@ -110,8 +110,8 @@ func TestWarmRequestsDoNotAllocate(t *testing.T) {
 			p := newProxied()
 			const runs = 200
 			var made int // by pools: the race detector makes them forget
-			defer func(make func() any) { smallBuffers.New = make }(smallBuffers.New)
 			fresh := smallBuffers.New
+			defer func() { smallBuffers.New = fresh }()
 			smallBuffers.New = func() any { made++; return fresh() }
 			n := testing.AllocsPerRun(1, func() {
 				made = 0

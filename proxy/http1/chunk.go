@@ -85,8 +85,9 @@ func (b *body) sizeLine(p []byte) (size int64, n int, err error) {
 	if n == 0 {
 		return 0, 0, bad("a chunk does not begin with its size")
 	}
+	length := 0
 	if p[n] == ';' {
-		length, err := extensions(p[n:min(len(p), maxChunkLine)])
+		length, err = extensions(p[n:min(len(p), maxChunkLine)])
 		if errors.Is(err, errShort) && len(p) >= maxChunkLine {
 			err = bad("chunk extensions are too long")
 		}
@@ -94,7 +95,7 @@ func (b *body) sizeLine(p []byte) (size int64, n int, err error) {
 			return 0, 0, err
 		}
 		n += length
-		if b.extra += length; b.extra > maxExtensions {
+		if b.extra+length > maxExtensions {
 			return 0, 0, bad("chunk extensions are too long")
 		}
 	}
@@ -104,6 +105,7 @@ func (b *body) sizeLine(p []byte) (size int64, n int, err error) {
 	case p[n] != '\r' || p[n+1] != '\n':
 		return 0, 0, bad("a chunk's size is not followed by the end of the line")
 	}
+	b.extra += length
 	return size, n + 2, nil
 }
 

@@ -94,7 +94,7 @@ func writeAll(t *testing.T, c *Conn, write func(*Conn, *message.Head) error, m *
 func sameRequest(t *testing.T, want, got *told) {
 	t.Helper()
 	w, g := want.head, got.head
-	if w.Method != g.Method || w.Path != g.Path || w.Authority != g.Authority || w.Length != g.Length || w.Upgrade != g.Upgrade ||
+	if w.Method != g.Method || w.Scheme != g.Scheme || w.Path != g.Path || w.Authority != g.Authority || w.Length != g.Length || w.Upgrade != g.Upgrade ||
 		want.content != got.content || !slices.Equal(want.trailer, got.trailer) {
 		t.Fatalf("%+v was forwarded as %+v", want, got)
 	}

@@ -56,6 +56,10 @@ func TestRequests(t *testing.T) {
 				content: "abcde", trailer: []field{{Name: "X", Value: "1"}, {Name: "Y", Value: "2"}},
 			},
 		},
+		"as many extensions as may be": {
+			"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n" + strings.Repeat("1;"+strings.Repeat("a", 1000)+"\na\n", 16) + "0\n\n",
+			told{head: message.Head{Method: "POST", Authority: "a", Path: "/", Length: -1, Fields: []field{hostA}}, content: strings.Repeat("a", 16)},
+		},
 		"close": {
 			"GET / HTTP/1.1\nHost: a\nConnection: x, Close\n\n",
 			told{head: message.Head{Method: "GET", Authority: "a", Path: "/", Close: true, Fields: []field{hostA, {Name: "Connection", Value: "x, Close"}}}},

@@ -12,14 +12,15 @@ import (
 // h.Length bytes, or of Unknown length in chunks, follows by Write and End.
 //
 // Fields are written as they are but for what the connection decides: Host is h.Authority, in its place or first;
-// Content-Length is h.Length; with h.Scheme the target has the absolute form; Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade among the fields are
+// Content-Length is h.Length; Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade among the fields are
 // left out, and written from h.Close, h.Length and h.Upgrade. h.Close therefore is whether this connection is to close,
-// not what the message came with.
+// not what the message came with. With h.Scheme the target has the absolute form.
 func (c *Conn) WriteRequest(h *message.Head) error {
 	c.pending, c.interim = true, 0
 	target := h.Path
 	switch {
-	case !message.ValidToken(h.Method), h.Authority != "" && !message.ValidAuthority(h.Authority), h.Length < message.Unknown:
+	case !message.ValidToken(h.Method), h.Authority != "" && !message.ValidAuthority(h.Authority), h.Length < message.Unknown,
+		h.Scheme != "" && (h.Authority == "" || !message.ValidToken(h.Scheme)):
 		return ErrField
 	case h.Method == methodConnect:
 		if target = h.Authority; target == "" {

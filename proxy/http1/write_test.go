@@ -67,8 +67,13 @@ func TestWriteRequest(t *testing.T) {
 		},
 		"what concerns the connection is ours": {
 			head: message.Head{Method: "GET", Authority: "a", Path: "/", Close: true, Fields: []field{
-				hostA, {Name: "Connection", Value: "keep-alive"}, {Name: "keep-alive", Value: "1"}, {Name: "Proxy-Connection", Value: "1"},
-				{Name: "transfer-encoding", Value: "chunked"}, {Name: "Upgrade", Value: "h2c"}, {Name: "Keep-Alives", Value: "1"},
+				hostA,
+				{Name: "Connection", Value: "keep-alive"},
+				{Name: "keep-alive", Value: "1"},
+				{Name: "Proxy-Connection", Value: "1"},
+				{Name: "transfer-encoding", Value: "chunked"},
+				{Name: "Upgrade", Value: "h2c"},
+				{Name: "Keep-Alives", Value: "1"},
 			}},
 			want: "GET / HTTP/1.1\nHost: a\nKeep-Alives: 1\nConnection: close\n\n",
 		},
@@ -79,6 +84,14 @@ func TestWriteRequest(t *testing.T) {
 		"TE is listed": {
 			head: message.Head{Method: "GET", Authority: "a", Path: "/", Fields: []field{hostA, {Name: "te", Value: "trailers"}}},
 			want: "GET / HTTP/1.1\nHost: a\nte: trailers\nConnection: TE\n\n",
+		},
+		"the absolute form": {
+			head: message.Head{Method: "GET", Scheme: "http", Authority: "b:1", Path: "/x?y", Fields: []field{hostA}},
+			want: "GET http://b:1/x?y HTTP/1.1\nHost: b:1\n\n",
+		},
+		"the absolute form of OPTIONS *": {
+			head: message.Head{Method: "OPTIONS", Scheme: "https", Authority: "b", Path: "*", Fields: []field{hostA}},
+			want: "OPTIONS https://b HTTP/1.1\nHost: b\n\n",
 		},
 		"CONNECT": {
 			head: message.Head{Method: "CONNECT", Authority: "a:1", Fields: []field{hostA}},
@@ -195,6 +208,8 @@ func TestNothingIsWrittenThatWouldBeTwo(t *testing.T) {
 		"no method":                          request(func(h *message.Head) { h.Method = "" }),
 		"a path with a space":                request(func(h *message.Head) { h.Path = "/ HTTP/1.1" }),
 		"a path with a line":                 request(func(h *message.Head) { h.Path = "/\r\n" }),
+		"a scheme without an authority":      request(func(h *message.Head) { h.Scheme, h.Authority = "http", "" }),
+		"a scheme of two words":              request(func(h *message.Head) { h.Scheme = "a b" }),
 		"no path":                            request(func(h *message.Head) { h.Path = "" }),
 		"an asterisk with GET":               request(func(h *message.Head) { h.Path = "*" }),
 		"an authority with a line":           request(func(h *message.Head) { h.Authority = "a\r\nX: y" }),
