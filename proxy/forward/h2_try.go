@@ -25,6 +25,7 @@ type h2try struct {
 	wait   interface{ Cancel() } // what it waits for, or nil
 	owed   int                   // bytes to be consumed as soon as it is open
 	flown  int                   // bytes of the request that are on their way in it
+	whole  bool                  // the request ended with its head
 }
 
 // newTry makes the next try, of which the caller calls open when it holds no lock. The lock is held.

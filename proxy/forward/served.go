@@ -57,8 +57,5 @@ func (s *side) http(ctx context.Context, c *served) {
 		s.serveHTTP1(ctx, c)
 		return
 	}
-	s.engine.serve(ctx, &legacyConn{
-		Conn: c.Conn, content: c.content, protocol: c.protocol, destination: c.destination, app: c.app, peer: c.peer,
-		expires: c.expires, refused: c.refused, series: c.series, labels: c.labels,
-	})
+	s.serveHTTP2(ctx, c)
 }

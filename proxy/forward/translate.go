@@ -67,6 +67,7 @@ func (x *translated) run() {
 		return
 	}
 	x.conn = conn
+	conn.SetDeadline(time.Time{}) // whoever had it before may have set one
 	defer x.leave()
 	if err := conn.WriteRequest(&x.request); err != nil {
 		x.t.r.giveUp(func() *refusal.Error {

@@ -21,6 +21,7 @@ const protocolWebSocket = "websocket"
 // there is no content. It returns the key of the WebSocket handshake, if it begins one.
 func toHTTP1(h *message.Head, end bool) (key string) {
 	joinCookies(h)
+	h.Scheme = "" // or it would be sent in the absolute form
 	switch {
 	case h.Protocol != "":
 		h.Method, h.Upgrade, h.Protocol, h.Length = http.MethodGet, h.Protocol, "", 0
