@@ -36,10 +36,14 @@ func (c *Conn) takeSettings(f *frame, p []byte) error {
 	if !c.settled {
 		c.peer.streams = streamMost
 	}
+	initial := c.peer.window
 	for ; len(p) > 0; p = p[6:] {
-		if err := c.setting(binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])); err != nil {
+		if err := c.setting(binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:]), &initial); err != nil {
 			return err
 		}
+	}
+	if err := c.resizeWindows(initial); err != nil {
+		return err
 	}
 	c.settledOnce = true
 	if !c.settled {
@@ -71,8 +75,9 @@ func (c *Conn) takeAck() {
 	c.recvInitial = c.set.StreamWindow
 }
 
-// setting acts on one of the peer's settings. c.mu is held.
-func (c *Conn) setting(id uint16, value uint32) error {
+// setting acts on one of the peer's settings. The last INITIAL_WINDOW_SIZE of a frame is what counts: each one costs a
+// look at every stream. c.mu is held.
+func (c *Conn) setting(id uint16, value uint32, initial *int) error {
 	switch id {
 	case settingTableSize:
 		c.enc.resize(int(min(value, tableMost)))
@@ -86,7 +91,7 @@ func (c *Conn) setting(id uint16, value uint32) error {
 		if value > windowMost {
 			return errFrame(FlowControlError, "INITIAL_WINDOW_SIZE over 2^31-1")
 		}
-		return c.resizeWindows(int(value))
+		*initial = int(value)
 	case settingFrameSize:
 		if value < frameMost || value > sixteenMost {
 			return errFrame(ProtocolError, "MAX_FRAME_SIZE that is not allowed")
@@ -104,6 +109,9 @@ func (c *Conn) setting(id uint16, value uint32) error {
 // 9113, section 6.9.2). c.mu is held.
 func (c *Conn) resizeWindows(initial int) error {
 	more := initial - c.peer.window
+	if more == 0 {
+		return nil
+	}
 	c.peer.window = initial
 	for _, s := range c.streams {
 		s.sendWindow += more
