@@ -63,11 +63,11 @@ var _ endpointConn = (*upstream.Conn1)(nil)
 
 // serveHTTP1 speaks HTTP/1.1 with a caller until its connection ends.
 func (s *side) serveHTTP1(ctx context.Context, c *served) {
-	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	d := &h1{side: s, served: c, conn: http1.New(c.content, &s.Limits, s.Count)}
 	d.content.init(d)
-	d.serve()
+	d.serve() //nolint:contextcheck // closing the connection ends it all
 }
 
 // serve carries requests until one is the last, and closes the connection so that its answer is not lost.
@@ -183,7 +183,7 @@ func (d *h1) cut(why *refusal.Error) {
 	case d.sever != nil:
 		d.sever(why)
 	case d.begun:
-		d.served.Conn.Close()
+		d.served.Close()
 	}
 }
 
@@ -227,14 +227,14 @@ func (d *h1) refuse(why *refusal.Error) {
 	whole := d.content.end() || d.content.drain()
 	body, ok := d.x.refuse(why, &d.reply)
 	if !ok {
-		d.served.Conn.Close()
+		d.served.Close()
 		return
 	}
 	if !whole {
 		d.reply.Close = true
 	}
 	if d.say(body) != nil {
-		d.served.Conn.Close()
+		d.served.Close()
 		return
 	}
 	d.said = true

@@ -4,7 +4,6 @@ package forward
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
@@ -32,7 +31,6 @@ func NewInbound(options Options) *Inbound {
 	in.init(options, observe.Inbound)
 	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
 	in.apps.registry = in.Upstreams
-	in.engine = newEngine(http.HandlerFunc(in.handle), in.Options)
 	ctx, cancel := context.WithCancel(context.Background())
 	in.stop = cancel
 	in.helper.Go(func() { in.live.watch(ctx, in.Tables, in.Clock) })
@@ -146,7 +144,7 @@ func (k *call) http(ctx context.Context, protocol Protocol) {
 	}
 	k.in.live.join(&c.live)
 	defer k.in.live.part(&c.live)
-	k.in.side.http(ctx, c)
+	k.in.http(ctx, c)
 }
 
 // tcp relays what is not HTTP, or not known yet to be. What an application speaks in TLS of its own is such, too.

@@ -7,7 +7,7 @@
 //
 // Package listener accepts connections, learns their original destination and hands each over as a Conn, undetected: only
 // forward knows whether a port's protocol is declared, so it calls Conn.Detect when, and as long as, it needs to. The
-// HTTP engine behind forward rides on net/http and can be replaced without the listener, the tables or the pools knowing.
+// engines of HTTP behind forward can be replaced without the listener, the tables or the pools knowing.
 //
 //	out, in := forward.NewOutbound(options), forward.NewInbound(options)
 //	// for every accepted connection, in a goroutine of the listener:

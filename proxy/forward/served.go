@@ -45,11 +45,8 @@ func (c *served) caller() identity.ID {
 
 // leave says whether the connection should take no further request: the proxy drains, or the caller's leaf is over.
 func (s *side) leave(c *served, now time.Time) bool {
-	return s.draining() || !c.expires.IsZero() && !now.Before(c.expires)
+	return s.leaving.Load() || !c.expires.IsZero() && !now.Before(c.expires)
 }
-
-// draining says whether callers are asked to leave.
-func (s *side) draining() bool { return s.engine.draining.Load() }
 
 // http speaks HTTP with a caller until its connection ends.
 func (s *side) http(ctx context.Context, c *served) {

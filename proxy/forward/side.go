@@ -16,10 +16,10 @@ import (
 type side struct {
 	Options
 	direction observe.Direction
-	engine    *engine
-	two       h2set   // open connections of HTTP/2
-	conns     running // connections that are being served
-	running   running // requests, and connections that are not HTTP
+	leaving   atomic.Bool // callers are asked to leave
+	two       h2set       // open connections of HTTP/2
+	conns     running     // connections that are being served
+	running   running     // requests, and connections that are not HTTP
 	gone      atomic.Bool
 	budget    budget
 }
@@ -49,8 +49,9 @@ func (s *side) begin(c *Conn) (done func(), ok bool) {
 
 // Drain implements Server.
 func (s *side) Drain() {
-	s.engine.drain()
-	s.two.drain()
+	if !s.leaving.Swap(true) {
+		s.two.drain()
+	}
 }
 
 // Active implements Server.
@@ -61,13 +62,11 @@ const quiet = 500 * time.Millisecond
 
 // Shutdown implements Server.
 func (s *side) Shutdown(ctx context.Context) error {
-	s.engine.drain() //nolint:contextcheck // it starts something and does not wait
-	s.two.drain()
+	s.Drain()
 	err := s.settle(ctx)
 	s.gone.Store(true)
-	s.engine.close()
-	s.conns.cut()
 	s.two.close()
+	s.conns.cut()
 	s.running.cut()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()

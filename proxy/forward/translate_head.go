@@ -31,13 +31,29 @@ func toHTTP1(h *message.Head, end bool) (key string) {
 		}
 	case h.Method == methodConnect:
 		h.Length = 0
-	case end:
+	case !end:
+		keepTrailer(h)
+	default:
 		h.Length = 0
 		if h.Method == http.MethodPost || h.Method == http.MethodPut || h.Method == http.MethodPatch {
 			h.Set("Content-Length", "0") // RFC 9110, section 8.6
 		}
 	}
 	return key
+}
+
+// keepTrailer sees to it that a message which announces a trailer is sent in chunks: with a length, HTTP/1.1 has no place
+// for one.
+func keepTrailer(h *message.Head) {
+	if _, announced := h.Get("trailer"); announced && h.Length != 0 {
+		dropLength(h)
+	}
+}
+
+// dropLength makes the content end with its framing.
+func dropLength(h *message.Head) {
+	h.Del("content-length")
+	h.Length = message.Unknown
 }
 
 // toHTTP2 makes the head of an HTTP/1.1 request one of HTTP/2. An upgrade to WebSocket becomes an extended CONNECT, whose

@@ -198,6 +198,7 @@ func (s *streamed) ReadResponse(h, request *message.Head) error {
 	*h = *next
 	h.Fields = fields
 	s.heads = s.heads[1:]
+	keepTrailer(h)
 	s.agree(h)
 	return nil
 }

@@ -17,8 +17,7 @@ type Endpoint struct {
 
 	registry *Registry
 	inFlight atomic.Int64
-	pools    [2]*pool // by Version
-	one      *pool1
+	one      *pool1 // of HTTP/1.1
 	two      *pool2
 
 	// Guarded by Registry.mu.
@@ -32,8 +31,6 @@ type Endpoint struct {
 
 func newEndpoint(r *Registry, key Key) *Endpoint {
 	e := &Endpoint{Key: key, registry: r, open: make(map[io.Closer]struct{})}
-	e.pools[HTTP1] = newPool(e, HTTP1)
-	e.pools[HTTP2] = newPool(e, HTTP2)
 	e.one, e.two = newPool1(e), newPool2(e)
 	return e
 }
@@ -108,22 +105,11 @@ func (e *Endpoint) retire(forever bool) (idle []io.Closer, empty bool) {
 	e.retired = true
 	empty = len(e.open) == 0
 	e.mu.Unlock()
-	for _, p := range e.pools {
-		for _, c := range p.retire() {
-			idle = append(idle, c)
-		}
-	}
-	idle = append(append(idle, e.one.retire()...), e.two.retire()...)
+	idle = append(e.one.retire(), e.two.retire()...)
 	if !empty && !forever {
 		e.drain = time.AfterFunc(e.registry.options.DrainTimeout, e.cut)
 	}
 	return idle, empty
-}
-
-func closeAll(conns []*pooled) {
-	for _, c := range conns {
-		c.close()
-	}
 }
 
 // revive undoes retire. Registry.mu is held.
@@ -132,9 +118,6 @@ func (e *Endpoint) revive() {
 	e.mu.Lock()
 	e.retired = false
 	e.mu.Unlock()
-	for _, p := range e.pools {
-		p.revive()
-	}
 	e.one.revive()
 	e.two.revive()
 }

@@ -40,6 +40,9 @@ type turn struct {
 	why  *Failure
 }
 
+// errBusy is why a connection is refused when there are as many as may be.
+var errBusy = errors.New("too many connections to the endpoint, or waiting for one")
+
 func newPool1(e *Endpoint) *pool1 { return &pool1{endpoint: e} }
 
 // fresh is how long a connection that was given back is taken to be good without a look: a look is a system call.
@@ -152,7 +155,7 @@ func (p *pool1) start(dials int) {
 // dial makes a connection and gives it, or why there is none, to who has waited longest.
 func (p *pool1) dial() {
 	e := p.endpoint
-	conn, expires, err := e.dial(e.registry.ctx, HTTP1.alpn())
+	conn, expires, err := e.dial(e.registry.ctx, ALPNHTTP1)
 	var c *Conn1
 	if err == nil {
 		c = newConn1(e, conn, expires)

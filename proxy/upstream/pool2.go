@@ -186,7 +186,7 @@ func (p *pool2) dial() {
 	e := p.endpoint
 	r := e.registry
 	begun := time.Now()
-	conn, expires, err := e.dial(r.ctx, HTTP2.alpn())
+	conn, expires, err := e.dial(r.ctx, ALPNHTTP2)
 	if err != nil {
 		p.failed(asFailure(err))
 		return

@@ -5,7 +5,6 @@ package upstream
 import (
 	"context"
 	"io"
-	"net/http"
 	"net/netip"
 	"sync"
 )
@@ -13,10 +12,8 @@ import (
 // Registry owns every endpoint that some table holds, and those that are still busy though none does.
 type Registry struct {
 	options Options
-	http1   *http.Transport
-	http2   *http.Transport
 	// ctx ends with the registry, and dials with it.
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // dials belong to nobody's request
 	end   context.CancelFunc
 	dials sync.WaitGroup
 
@@ -32,7 +29,6 @@ func NewRegistry(options Options) *Registry {
 		endpoints: make(map[Key]*Endpoint),
 		held:      make(map[netip.AddrPort]int),
 	}
-	r.http1, r.http2 = newTransports(r.options)
 	r.ctx, r.end = context.WithCancel(context.Background())
 	return r
 }

@@ -7,8 +7,7 @@
 // idle connections are closed and busy ones are given a while to finish. Connections between workloads are TLS 1.3 with
 // an ALPN name of the mesh, and the peer must prove exactly the identity of the Key.
 //
-// Locks: Registry.mu before pool.mu, that before the engine's, that before Endpoint.mu. An engine may close a connection
-// under a lock of its own, but calls its hook, pool.changed, under none.
+// Locks: Registry.mu before a pool's, that before Endpoint.mu. No connection is closed under a pool's.
 package upstream
 
 import (
@@ -39,6 +38,15 @@ const (
 
 // foreign is the other name of a protocol; of most there is none.
 var foreign = map[string]string{ALPNHTTP1: PlainHTTP1, ALPNHTTP2: PlainHTTP2}
+
+// Version is a version of HTTP. The caller's is kept towards the endpoint, but for servers of which another is declared.
+type Version int
+
+// The versions.
+const (
+	HTTP1 Version = iota
+	HTTP2
+)
 
 // Key names an endpoint and its state. Whatever changes how connections are made is part of it.
 type Key struct {
