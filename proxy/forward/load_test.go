@@ -204,12 +204,12 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		result := make(chan error, 1)
 		go func() {
-			_, err := attempt(t.Context(), clientOf(t, p.at, http2), "GET")
+			_, err := attempt(t.Context(), clientOf(t, p.at, v.http2), "GET")
 			result <- err
 		}()
 		<-started
@@ -226,9 +226,9 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 			t.Error(err)
 		}
 
-		p = newPair(t, asHTTP, app, settings{})
+		p = newPair(t, v.declared, app, settings{})
 		go func() {
-			_, err := attempt(t.Context(), clientOf(t, p.at, http2), "GET")
+			_, err := attempt(t.Context(), clientOf(t, p.at, v.http2), "GET")
 			result <- err
 		}()
 		<-started
