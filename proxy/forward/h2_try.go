@@ -156,7 +156,7 @@ func (t *h2try) Head(h *message.Head, end bool) {
 // answer begins the answer. The relay's lock is held.
 func (t *h2try) answer(h *message.Head, end bool) {
 	r := t.r
-	if why := r.exchange.answer(h); why != nil {
+	if why := r.answer(h); why != nil {
 		r.turnDown(why)
 		return
 	}

@@ -108,7 +108,7 @@ func (x *translated) begin() {
 	x.mu.Unlock()
 	switch {
 	case x.mayTunnel():
-		x.conn.Flush() //nolint:errcheck // reading tells
+		x.conn.Flush()
 	case whole:
 		x.write()
 	default:

@@ -88,7 +88,7 @@ func joinCookies(h *message.Head) {
 // newWebSocketKey makes a Sec-WebSocket-Key (RFC 6455, section 4.1).
 func newWebSocketKey() string {
 	var nonce [16]byte
-	rand.Read(nonce[:]) //nolint:errcheck // it never fails
+	rand.Read(nonce[:])
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 

@@ -320,7 +320,7 @@ func (s *streamed) Close() error {
 	}
 	s.over = true
 	s.wait.Cancel()
-	if s.stream != nil && !(s.ended && s.done) {
+	if s.stream != nil && (!s.ended || !s.done) {
 		s.stream.Reset(http2.Cancel)
 	}
 	s.changed.Broadcast()

@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -237,16 +238,16 @@ func TestNoConnectionOfHTTP2CanBeMade(t *testing.T) {
 
 func TestAConnectionOfHTTP2TakesNoNewStreams(t *testing.T) {
 	for name, c := range map[string]struct {
-		act  func(t *testing.T, e *Endpoint, server *httptest.Server, shift *atomic.Int64)
+		act  func(e *Endpoint, server *httptest.Server, shift *atomic.Int64)
 		next bool // there is another connection for who comes next
 	}{
-		"when the server drains": {func(t *testing.T, _ *Endpoint, server *httptest.Server, _ *atomic.Int64) {
-			go server.Config.Shutdown(t.Context())
+		"when the server drains": {func(_ *Endpoint, server *httptest.Server, _ *atomic.Int64) {
+			go server.Config.Shutdown(context.Background())
 		}, false},
-		"when a leaf expires": {func(_ *testing.T, _ *Endpoint, _ *httptest.Server, shift *atomic.Int64) {
+		"when a leaf expires": {func(_ *Endpoint, _ *httptest.Server, shift *atomic.Int64) {
 			shift.Store(int64(2 * time.Hour))
 		}, true},
-		"when the endpoint leaves": {func(_ *testing.T, e *Endpoint, _ *httptest.Server, _ *atomic.Int64) { e.Release() }, true},
+		"when the endpoint leaves": {func(e *Endpoint, _ *httptest.Server, _ *atomic.Int64) { e.Release() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
@@ -260,7 +261,7 @@ func TestAConnectionOfHTTP2TakesNoNewStreams(t *testing.T) {
 			e := r.Acquire(key)
 			first, _ := ask2(e, "GET", "")
 			eventually(t, "the first is there", func() bool { return running.Load() == 1 })
-			c.act(t, e, s, &shift)
+			c.act(e, s, &shift)
 			eventually(t, "no more streams are taken", func() bool {
 				e.two.mu.Lock()
 				defer e.two.mu.Unlock()
