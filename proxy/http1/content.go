@@ -163,8 +163,7 @@ func (c *Conn) armContent() {
 		c.arm(time.Time{})
 		return
 	}
-	now := time.Now()
-	until := now.Add(idle)
+	until := now().Add(idle)
 	if c.in.limit.IsZero() && !c.in.armed.After(until) && c.in.armed.After(until.Add(-idle/8)) {
 		return
 	}
@@ -179,7 +178,7 @@ func (c *Conn) contentEnd(err error) error {
 		return io.EOF
 	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
-	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || time.Now().Before(c.in.limit)):
+	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || now().Before(c.in.limit)):
 		c.count.Exceeded(limits.BodyIdle)
 		return c.refuse(&ProtocolError{408, c.set.Over(limits.BodyIdle)})
 	}

@@ -27,7 +27,7 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 	var deadline time.Time
 	for scanned := 0; errors.Is(err, errShort); {
 		if in.r < in.w && deadline.IsZero() {
-			deadline = time.Now().Add(c.set.HeaderTime)
+			deadline = now().Add(c.set.HeaderTime)
 		}
 		c.arm(deadline)
 		if err = c.fill(); err != nil {
@@ -35,7 +35,9 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 		}
 		err = errShort
 		var whole bool
-		scanned, whole = sectionEnd(in.buf.b[in.r:in.w], scanned)
+		if parsed > 0 {
+			scanned, whole = sectionEnd(in.buf.b[in.r:in.w], scanned)
+		}
 		if n := in.w - in.r; whole || n >= 2*parsed || parsed <= c.set.RequestLine && n > c.set.RequestLine {
 			parsed, err = n, parse(c, h)
 		}
@@ -52,7 +54,7 @@ func (c *Conn) cut(err error, deadline time.Time) error {
 	switch {
 	case errors.Is(err, io.EOF) && c.in.r < c.in.w:
 		return io.ErrUnexpectedEOF
-	case !errors.Is(err, ErrIdle) || deadline.IsZero() || time.Now().Before(deadline):
+	case !errors.Is(err, ErrIdle) || deadline.IsZero() || now().Before(deadline):
 		return err
 	}
 	c.count.Exceeded(limits.HeaderTime)

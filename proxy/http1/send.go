@@ -16,9 +16,10 @@ import (
 
 // output is what waits to be sent, and the state of the message that is being written.
 type output struct {
-	buf *buffer // nil while nothing waits
-	n   int     // buf.b[:n] waits
-	err error   // what writing failed with
+	buf   *buffer // nil while nothing waits
+	n     int     // buf.b[:n] waits
+	lines int     // of the head that is being written
+	err   error   // what writing failed with
 
 	kind framingKind
 	left int64 // bytes to come of sized content
@@ -207,7 +208,7 @@ func (c *Conn) End(trailer []message.Field) error {
 		}
 		b := append(o.buf.b[:o.n], "0\r\n"...)
 		for i := range trailer {
-			b = appendField(b, trailer[i].Name, trailer[i].Value)
+			b = o.field(b, trailer[i].Name, trailer[i].Value)
 		}
 		o.n = len(append(b, lineEnd...))
 	}
@@ -240,11 +241,11 @@ func (c *Conn) Flush() error {
 // armSend sets the write deadline. One that is about right stays.
 func (c *Conn) armSend() {
 	idle := c.set.SendIdle
-	now := time.Now()
-	if c.out.armed.After(now.Add(idle - idle/8)) {
+	until := now().Add(idle)
+	if c.out.armed.After(until.Add(-idle / 8)) {
 		return
 	}
-	c.out.armed = now.Add(idle)
+	c.out.armed = until
 	_ = c.net.SetWriteDeadline(c.out.armed)
 }
 

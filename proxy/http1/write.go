@@ -3,7 +3,9 @@
 package http1
 
 import (
+	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
@@ -19,14 +21,14 @@ func (c *Conn) WriteRequest(h *message.Head) error {
 	c.pending, c.interim = true, 0
 	target := h.Path
 	switch {
-	case !message.ValidToken(h.Method), h.Authority != "" && !message.ValidAuthority(h.Authority), h.Length < message.Unknown,
-		h.Scheme != "" && (h.Authority == "" || !message.ValidToken(h.Scheme)):
+	case !message.ValidToken(h.Method), h.Length < message.Unknown, h.Scheme != "" && h.Authority == "",
+		strings.IndexByte(h.Scheme, ' ') >= 0, strings.IndexByte(h.Authority, ' ') >= 0:
 		return ErrField
 	case h.Method == methodConnect:
 		if target = h.Authority; target == "" {
 			return ErrField
 		}
-	case !message.ValidTarget(target) && (target != "*" || h.Method != methodOptions):
+	case target == "", target[0] != '/' && (target != "*" || h.Method != methodOptions), strings.IndexByte(target, ' ') >= 0:
 		return ErrField
 	}
 	b, err := c.out.begin(c, h, len(target)+len(h.Method)+len(h.Scheme)+3*len(h.Authority))
@@ -47,15 +49,14 @@ func (c *Conn) WriteRequest(h *message.Head) error {
 	b = append(b, " HTTP/1.1\r\n"...)
 	c.out.frame(h.Length, h.Length == message.Unknown)
 	if _, ok := h.Get("host"); !ok {
-		b = appendField(b, "Host", h.Authority)
+		b = c.out.field(b, "Host", h.Authority)
 	}
 	b = c.appendFields(b, h, true, h.Length > 0)
 	if h.Close {
 		c.closing = true
 	}
-	b = appendConnection(b, h, h.Close, false)
-	c.out.n = len(append(b, "\r\n"...))
-	return nil
+	b = c.out.connection(b, h, h.Close, false)
+	return c.out.finish(b)
 }
 
 // WriteResponse writes the head of the final answer to the request that was read, or of 101, as WriteRequest does. Content
@@ -86,9 +87,8 @@ func (c *Conn) WriteResponse(h *message.Head) error {
 	if h.Close || tunnel {
 		c.closing = true
 	}
-	b = appendConnection(b, h, c.closing && !tunnel, c.old)
-	c.out.n = len(append(b, "\r\n"...))
-	return nil
+	b = c.out.connection(b, h, c.closing && !tunnel, c.old)
+	return c.out.finish(b)
 }
 
 // WriteInterim writes an interim answer, but for 101. An HTTP/1.0 caller gets none.
@@ -106,24 +106,19 @@ func (c *Conn) WriteInterim(h *message.Head) error {
 	b = appendStatusLine(b, h.Status)
 	c.out.drop()
 	b = c.appendFields(b, h, false, false)
-	c.out.n = len(append(b, "\r\n"...))
-	return nil
+	return c.out.finish(b)
 }
 
-// begin makes room for a head and returns the buffer to append to. It judges the values: what would be two lines must not
-// leave, whoever wrote it.
+// begin makes room for a head and returns the buffer to append to.
 func (o *output) begin(c *Conn, h *message.Head, line int) ([]byte, error) {
 	if o.err != nil {
 		return nil, o.err
 	}
 	const rest = 256 // the line, framing and Connection
 	size := line + rest + len(h.Upgrade)
-	if message.ControlIn(h.Upgrade) < len(h.Upgrade) {
-		return nil, ErrField
-	}
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		if !message.ValidToken(f.Name) || message.ControlIn(f.Value) < len(f.Value) {
+		if f.Name == "" {
 			return nil, ErrField
 		}
 		size += len(f.Name) + len(f.Value) + len(": \r\n")
@@ -131,7 +126,20 @@ func (o *output) begin(c *Conn, h *message.Head, line int) ([]byte, error) {
 	if err := c.space(size); err != nil {
 		return nil, err
 	}
+	o.lines = 1 // and the field lines
 	return o.buf.b[:o.n], nil
+}
+
+// finish ends a head that was appended to the buffer. Whoever wrote it, what would be more lines than were meant does not
+// leave.
+func (o *output) finish(b []byte) error {
+	b = append(b, lineEnd...)
+	head := b[o.n:]
+	if n := o.lines + 1; bytes.Count(head, lineEnd[:1]) != n || bytes.Count(head, lineEnd[1:]) != n || bytes.IndexByte(head, 0) >= 0 {
+		return ErrField
+	}
+	o.n = len(b)
+	return nil
 }
 
 // frame notes how content is to be framed.
@@ -165,10 +173,7 @@ func (c *Conn) appendFields(b []byte, h *message.Head, request, length bool) []b
 				continue
 			case c.out.kind == sized:
 				announced = true
-				b = append(b, f.Name...)
-				b = append(b, ": "...)
-				b = strconv.AppendInt(b, h.Length, 10)
-				b = append(b, "\r\n"...)
+				b = c.out.length(b, f.Name, h.Length)
 				continue
 			default: // of HEAD and 304: what it would be
 				announced = true
@@ -178,31 +183,37 @@ func (c *Conn) appendFields(b []byte, h *message.Head, request, length bool) []b
 				continue
 			}
 		}
-		b = append(b, f.Name...)
-		b = append(b, ": "...)
-		b = append(b, value...)
-		b = append(b, "\r\n"...)
+		b = c.out.field(b, f.Name, value)
 	}
 	switch {
 	case c.out.kind == chunked:
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		b = c.out.field(b, "Transfer-Encoding", "chunked")
 	case length && !announced:
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, h.Length, 10)
-		b = append(b, "\r\n"...)
+		b = c.out.length(b, "Content-Length", h.Length)
 	}
 	return b
 }
 
-func appendField(b []byte, name, value string) []byte {
+// field appends a field line.
+func (o *output) field(b []byte, name, value string) []byte {
+	o.lines++
 	b = append(b, name...)
 	b = append(b, ": "...)
 	b = append(b, value...)
 	return append(b, "\r\n"...)
 }
 
-// appendConnection appends Connection and Upgrade. TE has to be listed (RFC 9110, section 10.1.4).
-func appendConnection(b []byte, h *message.Head, last, old bool) []byte {
+// length appends Content-Length under a name.
+func (o *output) length(b []byte, name string, length int64) []byte {
+	o.lines++
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = strconv.AppendInt(b, length, 10)
+	return append(b, "\r\n"...)
+}
+
+// connection appends Connection and Upgrade. TE has to be listed (RFC 9110, section 10.1.4).
+func (o *output) connection(b []byte, h *message.Head, last, old bool) []byte {
 	te := false
 	for i := range h.Fields {
 		te = te || len(h.Fields[i].Name) == 2 && message.EqualFold(h.Fields[i].Name, "te")
@@ -220,10 +231,11 @@ func appendConnection(b []byte, h *message.Head, last, old bool) []byte {
 		}
 	}
 	if separator == ", " {
+		o.lines++
 		b = append(b, "\r\n"...)
 	}
 	if h.Upgrade != "" {
-		b = appendField(b, "Upgrade", h.Upgrade)
+		b = o.field(b, "Upgrade", h.Upgrade)
 	}
 	return b
 }

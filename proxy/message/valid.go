@@ -2,6 +2,8 @@
 
 package message
 
+import "math/bits"
+
 // What a byte may be part of.
 const (
 	tokenByte     = 1 << iota // RFC 9110, section 5.6.2
@@ -91,19 +93,20 @@ const (
 // len(s). It looks at eight bytes at a time.
 func ControlIn[S string | []byte](s S) int {
 	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		// The lowest flagged byte is exact, and so is whether there is one: borrows go upwards alone.
+	for i+8 <= len(s) {
 		x := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
 			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
 		del := x ^ ones*0x7f
-		if ((x-ones*0x20)&^x|(del-ones)&^del)&highs == 0 {
+		// The lowest flag is exact, and so is whether there is one: borrows go upwards alone.
+		flags := ((x-ones*0x20)&^x | (del-ones)&^del) & highs
+		if flags == 0 {
+			i += 8
 			continue
 		}
-		for j := i; j < i+8; j++ {
-			if bytesTable[s[j]]&valueByte == 0 {
-				return j
-			}
+		if i += bits.TrailingZeros64(flags) / 8; s[i] != '\t' {
+			return i
 		}
+		i++
 	}
 	for ; i < len(s); i++ {
 		if bytesTable[s[i]]&valueByte == 0 {
@@ -199,7 +202,7 @@ func EqualFold(a, b string) bool {
 		return false
 	}
 	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
 			return false
 		}
 	}
