@@ -59,6 +59,7 @@ func upgradeOf(h *message.Head) string {
 func (x *exchange) upstreamVersion() upstream.Version {
 	var declared meshconfig.Protocol
 	switch {
+	case x.event.Protocol == "grpc": // whatever was declared: there is no gRPC over HTTP/1.1
 	case x.side.direction == observe.Inbound:
 		declared = x.conn.policy.Protocol
 	case x.pick.Endpoint.MTLS():

@@ -190,9 +190,7 @@ func TestDrainingTellsCallersToLeave(t *testing.T) {
 	}
 	call{}.status(t, client, 200) // later ones are served all the same
 	call{}.status(t, clientOf(t, p.at, true), 200)
-	if n := p.client.server.Active(); n != 0 {
-		t.Errorf("%d active", n)
-	}
+	eventually(t, "nothing is active", func() bool { return p.client.server.Active() == 0 })
 }
 
 func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
