@@ -26,8 +26,8 @@ var (
 	epoch = time.Now()
 )
 
-// now is time.Now for half of its price: the wall clock is not asked.
-func now() time.Time { return epoch.Add(time.Since(epoch)) }
+// clock is time.Now for half of its price, as the time since epoch.
+func clock() time.Duration { return time.Since(epoch) }
 
 // Conn is a connection that speaks HTTP/1.1. Its zero value is not usable.
 type Conn struct {
@@ -61,10 +61,10 @@ type input struct {
 	err   error   // what reading ended with
 	first [1]byte // what an idle connection waits with
 
-	armed  time.Time // the read deadline of the connection
-	limit  time.Time // SetDeadline's
-	row    int       // requests that were here before the answer to the one before was sent
-	waited bool      // the bytes that are here came during Wait
+	armed  time.Duration // the read deadline of the connection, since epoch, or 0
+	limit  time.Time     // SetDeadline's
+	row    int           // requests that were here before the answer to the one before was sent
+	waited bool          // the bytes that are here came during Wait
 }
 
 // New returns the HTTP/1.1 of a connection. Set has all its limits (limits.Set.WithDefaults) and is shared; count may be
@@ -94,7 +94,7 @@ func (c *Conn) Wait(until time.Time) error {
 		return err
 	}
 	c.Release()
-	if !until.IsZero() && !now().Before(until) {
+	if !until.IsZero() && until.Sub(epoch) <= clock() {
 		return ErrIdle
 	}
 	c.arm(until)
@@ -107,14 +107,12 @@ func (c *Conn) Wait(until time.Time) error {
 	return nil
 }
 
-// armSoon sets the read deadline to the end of the time in which a buffer is kept. One that is about right stays, so that
-// a busy connection sets it a few times a second alone.
+// armSoon sets the read deadline to the end of the time in which a buffer is kept.
 func (c *Conn) armSoon(until time.Time) {
-	soon := now().Add(keep)
-	if !until.IsZero() && until.Before(soon) {
+	if !until.IsZero() && until.Sub(epoch) < clock()+keep {
 		c.arm(until)
-	} else if armed := c.in.armed; !c.in.limit.IsZero() || armed.Before(soon.Add(-keep/2)) || armed.After(soon) {
-		c.arm(soon)
+	} else {
+		c.armFor(keep, keep/2)
 	}
 }
 
@@ -152,7 +150,7 @@ func (c *Conn) Interrupt() {
 // Resume lets an interrupted connection be read again. It is for the reading goroutine.
 func (c *Conn) Resume() {
 	c.interrupted.Store(false)
-	c.in.armed = past
+	c.in.armed = past.Sub(epoch)
 }
 
 // arm sets the read deadline, if it is not that already.
@@ -160,13 +158,26 @@ func (c *Conn) arm(t time.Time) {
 	if limit := c.in.limit; !limit.IsZero() && (t.IsZero() || limit.Before(t)) {
 		t = limit
 	}
-	if t.Equal(c.in.armed) {
+	var at time.Duration
+	if !t.IsZero() {
+		at = t.Sub(epoch)
+	}
+	if at == c.in.armed {
 		return
 	}
-	c.in.armed = t
+	c.in.armed = at
 	_ = c.net.SetReadDeadline(t)
 	if c.interrupted.Load() { // meanwhile, or the deadline would be lost
 		_ = c.net.SetReadDeadline(past)
+	}
+}
+
+// armFor sets the read deadline to a time from now, or a little less: one that is about right stays, so that a busy
+// connection seldom sets it.
+func (c *Conn) armFor(d, less time.Duration) {
+	until := clock() + d
+	if armed := c.in.armed; !c.in.limit.IsZero() || armed > until || armed < until-less {
+		c.arm(epoch.Add(until))
 	}
 }
 

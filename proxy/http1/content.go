@@ -156,18 +156,14 @@ func (c *Conn) direct(p []byte) []byte {
 	return p[:min(int64(len(p)), left)]
 }
 
-// armContent sets the read deadline for content. One that is about right stays.
+// armContent sets the read deadline for content.
 func (c *Conn) armContent() {
 	idle := c.body.idle
 	if idle == 0 {
 		c.arm(time.Time{})
 		return
 	}
-	until := now().Add(idle)
-	if c.in.limit.IsZero() && !c.in.armed.After(until) && c.in.armed.After(until.Add(-idle/8)) {
-		return
-	}
-	c.arm(until)
+	c.armFor(idle, idle/8)
 }
 
 // contentEnd says what content ended with.
@@ -178,7 +174,7 @@ func (c *Conn) contentEnd(err error) error {
 		return io.EOF
 	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
-	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || now().Before(c.in.limit)):
+	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || clock() < c.in.limit.Sub(epoch)):
 		c.count.Exceeded(limits.BodyIdle)
 		return c.refuse(&ProtocolError{408, c.set.Over(limits.BodyIdle)})
 	}

@@ -27,7 +27,7 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 	var deadline time.Time
 	for scanned := 0; errors.Is(err, errShort); {
 		if in.r < in.w && deadline.IsZero() {
-			deadline = now().Add(c.set.HeaderTime)
+			deadline = epoch.Add(clock() + c.set.HeaderTime)
 		}
 		c.arm(deadline)
 		if err = c.fill(); err != nil {
@@ -54,7 +54,7 @@ func (c *Conn) cut(err error, deadline time.Time) error {
 	switch {
 	case errors.Is(err, io.EOF) && c.in.r < c.in.w:
 		return io.ErrUnexpectedEOF
-	case !errors.Is(err, ErrIdle) || deadline.IsZero() || now().Before(deadline):
+	case !errors.Is(err, ErrIdle) || deadline.IsZero() || clock() < deadline.Sub(epoch):
 		return err
 	}
 	c.count.Exceeded(limits.HeaderTime)
