@@ -14,12 +14,8 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
-const (
-	// keep is how long a connection that waits for a message keeps its buffer: a busy one is read with one call then.
-	keep = 200 * time.Millisecond
-	// room is the least space for what is read next.
-	room = 1 << 10
-)
+// room is the least space for what is read next.
+const room = 1 << 10
 
 var (
 	past  = time.Unix(1, 0)
@@ -49,7 +45,7 @@ type Conn struct {
 	interim      int  // interim answers to the request that runs
 
 	interrupted atomic.Bool
-	socket      socket
+	ready       ready
 }
 
 // input is what was read and not yet taken.
@@ -59,7 +55,6 @@ type input struct {
 	floor int     // buf.b[:floor] has the strings of the head
 	kept  *buffer // has the strings of the head instead, where content went on in another buffer
 	err   error   // what reading ended with
-	first [1]byte // what an idle connection waits with
 
 	armed  time.Duration // the read deadline of the connection, since epoch, or 0
 	limit  time.Time     // SetDeadline's
@@ -81,39 +76,49 @@ func (c *Conn) NetConn() net.Conn { return c.net }
 
 // Wait waits for the first byte of the next message until a time; the zero time is no end. What is held of the message
 // before is given up. It returns io.EOF at the connection's end, ErrIdle, ErrInterrupted or what reading failed with.
-// It holds no buffer, but for a fifth of a second in which the next message of a busy connection comes.
+// It holds no buffer.
 func (c *Conn) Wait(until time.Time) error {
-	in := &c.in
 	c.forget()
-	if in.r < in.w {
+	if c.in.r < c.in.w {
 		return nil
 	}
-	in.waited = true
-	c.armSoon(until)
-	if err := c.fill(); !errors.Is(err, ErrIdle) {
-		return err
+	c.in.waited = true
+	c.armUntil(until)
+	err := c.next()
+	if errors.Is(err, ErrIdle) && !c.late(until) {
+		c.arm(until) // it was a little less
+		err = c.next()
 	}
-	c.Release()
-	if !until.IsZero() && until.Sub(epoch) <= clock() {
-		return ErrIdle
-	}
-	c.arm(until)
-	n, err := c.read(in.first[:])
-	if n == 0 {
-		return err
-	}
-	in.buf = newBuffer(smallBuffer)
-	in.r, in.w = 0, copy(in.buf.b, in.first[:n])
-	return nil
+	return err
 }
 
-// armSoon sets the read deadline to the end of the time in which a buffer is kept.
-func (c *Conn) armSoon(until time.Time) {
-	if !until.IsZero() && until.Sub(epoch) < clock()+keep {
-		c.arm(until)
-	} else {
-		c.armFor(keep, keep/2)
+// next reads the first bytes of a message, and holds no buffer before they are here.
+func (c *Conn) next() error {
+	in := &c.in
+	if in.err != nil {
+		return in.err
 	}
+	in.buf.free()
+	in.buf = nil
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	if err := c.ready.wait(c.net); err != nil {
+		return c.failed(err)
+	}
+	return c.fill()
+}
+
+// failed notes what reading failed with, unless it can go on.
+func (c *Conn) failed(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.in.err = err
+		return err
+	}
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	return ErrIdle
 }
 
 // forget gives the strings of the last head up.
@@ -172,13 +177,28 @@ func (c *Conn) arm(t time.Time) {
 	}
 }
 
-// armFor sets the read deadline to a time from now, or a little less: one that is about right stays, so that a busy
+// armFor sets the read deadline to a time from now, or up to an eighth less: one that is about right stays, so that a busy
 // connection seldom sets it.
-func (c *Conn) armFor(d, less time.Duration) {
+func (c *Conn) armFor(d time.Duration) {
 	until := clock() + d
-	if armed := c.in.armed; !c.in.limit.IsZero() || armed > until || armed < until-less {
+	if armed := c.in.armed; !c.in.limit.IsZero() || armed == 0 || armed > until || armed < until-d/8 {
 		c.arm(epoch.Add(until))
 	}
+}
+
+// armUntil is armFor the time that is left until another, or for ever.
+func (c *Conn) armUntil(t time.Time) {
+	if t.IsZero() {
+		c.arm(t)
+		return
+	}
+	c.armFor(t.Sub(epoch) - clock())
+}
+
+// late says whether a time, or that of SetDeadline, has passed.
+func (c *Conn) late(t time.Time) bool {
+	now := clock()
+	return !t.IsZero() && t.Sub(epoch) <= now || !c.in.limit.IsZero() && c.in.limit.Sub(epoch) <= now
 }
 
 // read reads once. It returns bytes or an error, not both.
@@ -196,14 +216,8 @@ func (c *Conn) read(p []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			continue
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if err = ErrIdle; c.interrupted.Load() {
-				err = ErrInterrupted
-			}
-		default:
-			c.in.err = err
 		}
-		if n > 0 {
+		if err = c.failed(err); n > 0 {
 			err = nil
 		}
 		return n, err
@@ -273,7 +287,7 @@ func (c *Conn) Raw() (buffered []byte, conn net.Conn) {
 // Alive says whether an idle connection is still good, without waiting: nothing is there to be read, neither bytes that
 // nobody asked for nor the end. Of a connection that is no socket it knows only what was read already.
 func (c *Conn) Alive() bool {
-	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.socket.quiet(c.net)
+	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.ready.quiet(c.net)
 }
 
 // Reusable says whether the connection can carry another request: both messages have ended as they should, and nobody

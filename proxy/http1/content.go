@@ -163,7 +163,7 @@ func (c *Conn) armContent() {
 		c.arm(time.Time{})
 		return
 	}
-	c.armFor(idle, idle/8)
+	c.armFor(idle)
 }
 
 // contentEnd says what content ended with.

@@ -30,7 +30,12 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 			deadline = epoch.Add(clock() + c.set.HeaderTime)
 		}
 		c.arm(deadline)
-		if err = c.fill(); err != nil {
+		if in.r == in.w {
+			err = c.next()
+		} else {
+			err = c.fill()
+		}
+		if err != nil {
 			return c.cut(err, deadline)
 		}
 		err = errShort
