@@ -110,9 +110,11 @@ func TestWarmRequestsDoNotAllocate(t *testing.T) {
 			p := newProxied()
 			const runs = 200
 			var made int // by pools: the race detector makes them forget
-			fresh := smallBuffers.New
-			defer func() { smallBuffers.New = fresh }()
-			smallBuffers.New = func() any { made++; return fresh() }
+			for _, p := range pools {
+				fresh := p.pool.New
+				defer func() { p.pool.New = fresh }()
+				p.pool.New = func() any { made++; return fresh() }
+			}
 			n := testing.AllocsPerRun(1, func() {
 				made = 0
 				for range runs {

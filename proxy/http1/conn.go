@@ -231,7 +231,7 @@ func (c *Conn) fill() error {
 	in := &c.in
 	switch {
 	case in.buf == nil:
-		in.buf, in.r, in.w = newBuffer(smallBuffer), 0, 0
+		in.buf, in.r, in.w = newBuffer(readBuffer), 0, 0
 	case in.r == in.w:
 		in.r, in.w = in.floor, in.floor
 	}
@@ -251,7 +251,7 @@ func (c *Conn) makeRoom() {
 		in.r, in.w = in.floor, in.floor+copy(in.buf.b[in.floor:], held)
 		return
 	}
-	next := newBuffer(max(smallBuffer, 2*len(held)))
+	next := newBuffer(max(readBuffer, 2*len(held)))
 	n := copy(next.b, held)
 	if in.floor > 0 {
 		in.kept = in.buf
