@@ -142,7 +142,7 @@ func newConn(nc net.Conn, cfg *Config) *Conn {
 		c.count = limits.Nop{}
 	}
 	c.wake.L = &c.mu
-	c.reader.init(c.set)
+	c.init(c.set)
 	return c
 }
 
@@ -232,7 +232,7 @@ func (c *Conn) Open(h *message.Head, end bool, s Sink) (*Stream, error) {
 	}
 	st := &Stream{
 		conn: c, id: c.last, sink: s, pair: pair, sendWindow: c.peer.window, recvWindow: c.recvInitial, headAt: c.at,
-		expect: message.Unknown, noContent: h.Method == "HEAD", connect: h.Method == "CONNECT",
+		expect: message.Unknown, noContent: h.Method == headMethod, connect: h.Method == connectMethod,
 	}
 	c.streams[st.id] = st
 	c.writeHead(st, h, end)

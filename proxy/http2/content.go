@@ -34,7 +34,7 @@ func (c *Conn) beginContent(f *frame, b []byte) (begun bool, err error) {
 		return false, errFrame(FlowControlError, "content over the connection's window")
 	}
 	c.window -= f.length
-	c.reader.owed += f.length
+	c.owed += f.length
 	c.begin += head
 	left := f.length - pad - (head - frameHead)
 	c.content = content{left: left, pad: pad, end: f.has(flagEndStream), open: true}

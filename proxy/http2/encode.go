@@ -105,15 +105,13 @@ const (
 	keepNever       // nor may anybody on the way
 )
 
+// cookieShort is the length below which a cookie could be guessed from how well it is compressed.
+const cookieShort = 20
+
 // worth decides whether a field goes into the table.
 func (e *encoder) worth(hash uint64, name, value string) worth {
-	switch kindOf(name) {
-	case kindSecret:
+	if kind := kindOf(name); kind == kindSecret || kind == kindCookie && len(value) < cookieShort {
 		return keepNever
-	case kindCookie:
-		if len(value) < 20 {
-			return keepNever
-		}
 	}
 	if len(name)+len(value)+headSizeExtra > e.most/2 {
 		return keepNot

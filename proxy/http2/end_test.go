@@ -224,12 +224,13 @@ func await(t testing.TB, so func() bool) {
 		if time.Now().After(late) {
 			t.Fatal("it does not come about")
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells
+		time.Sleep(time.Millisecond)
 	}
 }
 
 // timed runs a test in a bubble between an engine and a raw peer that has said hello and reads all that comes.
 func timed(t *testing.T, client bool, cfg *Config, settle bool, test func(p *raw, c *Conn, done <-chan error, frames *log)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		var c *Conn

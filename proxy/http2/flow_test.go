@@ -99,7 +99,7 @@ func budgeted(n int) (*Config, *limits.Budget) {
 	b := limits.NewBudget(n)
 	return &Config{Budget: b}, b
 }
-func run(c *Conn) (stop func()) { return runAll(c) }
+
 func opened(t testing.TB, c *Conn, s Sink) *Stream {
 	t.Helper()
 	st, err := c.Open(&message.Head{Method: "POST", Scheme: "http", Authority: "a.test", Path: "/"}, false, s)

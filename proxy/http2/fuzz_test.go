@@ -89,6 +89,7 @@ func corpus() [][]byte {
 
 // finish ends a fuzzed connection and checks that nothing is left of it.
 func finish(t *testing.T, c *Conn) {
+	t.Helper()
 	err := c.Serve()
 	var told *ConnError
 	if err != nil && !errors.As(err, &told) && !errors.Is(err, ErrPreface) && !errors.Is(err, io.ErrUnexpectedEOF) &&

@@ -67,7 +67,7 @@ func (r *reader) release() {
 // giveBack gives the buffers of a silent connection back, if nothing is in them.
 func (c *Conn) giveBack() {
 	if c.begin == c.have && c.blockOf.kind == 0 {
-		c.reader.release()
+		c.release()
 		c.dec.fields, c.dec.scratch, c.block = nil, nil, nil
 		c.head = message.Head{}
 	}
@@ -174,15 +174,15 @@ func (c *Conn) haste() {
 
 // giveWindow gives the connection's window back when enough was taken. What waits is bounded by the streams' windows.
 func (c *Conn) giveWindow() error {
-	if c.reader.owed < c.set.ConnectionWindow/4 {
+	if c.owed < c.set.ConnectionWindow/4 {
 		return nil
 	}
 	c.mu.Lock()
-	c.appended(appendWindow(c.output(), 0, c.reader.owed))
+	c.appended(appendWindow(c.output(), 0, c.owed))
 	c.kick(nil)
 	c.mu.Unlock()
-	c.window += c.reader.owed
-	c.reader.owed = 0
+	c.window += c.owed
+	c.owed = 0
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (c *Conn) end(err error) error {
 	}
 	<-c.wrote
 	c.hangUp(polite)
-	c.reader.release()
+	c.release()
 	if c.change != nil {
 		c.change(c)
 	}
@@ -127,7 +127,7 @@ func (c *Conn) hangUp(polite bool) {
 		return
 	}
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		c.reader.want()
+		c.want()
 		for n := 0; n < lingerMost; {
 			got, err := c.net.Read(c.in[:])
 			if err != nil {

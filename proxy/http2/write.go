@@ -5,9 +5,8 @@ package http2
 import (
 	"sync"
 
-	"github.com/heddle-mesh/heddle/proxy/message"
-
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
 // outputMost is how much may wait to be written: one Write of content, and heads and answers to control frames. A peer that
@@ -99,14 +98,14 @@ func (q *queue) push(s *Stream) {
 	q.last = s
 }
 
-func (q *queue) pop() *Stream {
+// pop takes the first out, which must be there.
+func (q *queue) pop() {
 	s := q.first
 	q.first = s.next
 	if q.first == nil {
 		q.last = nil
 	}
 	s.queued, s.next = false, nil
-	return s
 }
 
 // drained is a sink that is to be told.
@@ -290,7 +289,7 @@ func (e *encoder) request(b []byte, h *message.Head) []byte {
 	if h.Protocol != "" {
 		b = e.field(b, ":protocol", h.Protocol)
 	}
-	if h.Method != "CONNECT" || h.Protocol != "" {
+	if h.Method != connectMethod || h.Protocol != "" {
 		scheme := h.Scheme
 		if scheme == "" {
 			scheme = "http"
