@@ -7,13 +7,14 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // reader is what the reader of a connection alone looks at.
 type reader struct {
 	in          *[readSize]byte // nil while the connection is idle
 	begin, have int             // in[begin:have] is unread
-	first       [frameHead]byte // where an idle connection waits for input
+	first       [frameHead]byte // where an idle connection waits for input, if socket.Wait does not know its kind
 	now         time.Time       // when the input came
 
 	prefaceLeft string // what has to come before the first frame
@@ -78,6 +79,9 @@ func (c *Conn) fill() error {
 	var n int
 	var err error
 	if c.in == nil {
+		if err = socket.Wait(c.net); err != nil {
+			return err
+		}
 		n, err = c.net.Read(c.first[:])
 		if n > 0 {
 			c.want()
