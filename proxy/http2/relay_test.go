@@ -69,7 +69,7 @@ func (a *asker) Trailer([]message.Field) {}
 func (a *asker) Reset(why *StreamError)  { panic(why) }
 func (a *asker) Drained(int)             {}
 
-// relayed sends n requests through a relay on conns connections with streams streams each.
+// relayed sends n requests through a relay, on so many connections with so many streams each.
 func relayed(t testing.TB, conns, streams int) (run func(n int)) {
 	t.Helper()
 	answer := &message.Head{Status: 200}
