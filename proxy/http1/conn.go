@@ -103,10 +103,15 @@ func (c *Conn) next() error {
 	if c.interrupted.Load() {
 		return ErrInterrupted
 	}
-	if err := c.ready.wait(c.net); err != nil {
+	buf, n, err := c.ready.read(c.net)
+	switch {
+	case err != nil:
 		return c.failed(err)
+	case buf == nil:
+		return c.fill()
 	}
-	return c.fill()
+	in.buf, in.r, in.w = buf, 0, n
+	return nil
 }
 
 // failed notes what reading failed with, unless it can go on.

@@ -100,7 +100,7 @@ func TestWaitHoldsNoBuffer(t *testing.T) {
 		if err := c.Wait(time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := readRequest(c); err != nil || got.head.Path != "/canary" || reader.reads.Swap(0) != 1 {
+		if got, err := readRequest(c); err != nil || got.head.Path != "/canary" || reader.reads.Load() != 0 {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 	}

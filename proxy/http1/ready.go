@@ -4,20 +4,25 @@ package http1
 
 import (
 	"errors"
+	"io"
 	"net"
+	"os"
 	"syscall"
 
 	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
-// ready waits on the socket below a connection, without a buffer, and looks at it. What it needs for that of a TCP
+// ready reads from the socket below a connection once something is there, and looks at it. What it needs for that of a TCP
 // connection it makes once, so that nothing is allocated for a message.
 type ready struct {
 	tcp  *net.TCPConn // that raw is of
 	raw  syscall.RawConn
 	try  func(fd uintptr) bool // tried
 	look func(fd uintptr)      // looked
-	woke bool
+
+	buf  *buffer // what was read
+	n    int
+	err  error
 	some bool // what look saw
 }
 
@@ -48,30 +53,58 @@ func (r *ready) find(c *net.TCPConn) error {
 	return nil
 }
 
-// wait waits until reading gives something: bytes, the end or an error. Of what it does not know it says so at once.
-func (r *ready) wait(c net.Conn) error {
+// read waits until there is something to be read and reads it into a buffer that it makes then. Of what it does not know it
+// returns no buffer, or when there is something.
+func (r *ready) read(c net.Conn) (buf *buffer, n int, err error) {
 	below := under(c)
 	tcp, ok := below.(*net.TCPConn)
 	switch {
 	case below == nil:
-		return nil
+		return nil, 0, nil
 	case !ok:
-		return socket.Wait(below)
+		return nil, 0, socket.Wait(below)
 	}
-	if err := r.find(tcp); err != nil {
-		return err
+	if err = r.find(tcp); err == nil {
+		r.buf, r.n, r.err = nil, 0, nil
+		err = r.raw.Read(r.try)
 	}
-	r.woke = false
-	return r.raw.Read(r.try)
+	buf, n = r.buf, r.n
+	r.buf = nil
+	switch {
+	case n > 0:
+		return buf, n, nil
+	case err == nil:
+		err = r.err
+	}
+	buf.free()
+	return nil, 0, err
 }
 
-// tried looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
+// tried reads, if there is something.
 func (r *ready) tried(fd uintptr) bool {
-	if r.woke {
+	if r.buf == nil {
+		r.buf = newBuffer(readBuffer)
+	}
+	for {
+		n, err := syscall.Read(int(fd), r.buf.b)
+		switch {
+		case n > 0:
+			r.n = n
+		case err == nil:
+			r.err = io.EOF
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			r.buf.free()
+			r.buf = nil
+			return false
+		default:
+			r.err = &net.OpError{
+				Op: "read", Net: "tcp", Source: r.tcp.LocalAddr(), Addr: r.tcp.RemoteAddr(), Err: os.NewSyscallError("read", err),
+			}
+		}
 		return true
 	}
-	r.woke = true
-	return readable(fd)
 }
 
 // quiet says whether nothing can be read now, neither bytes nor an end nor an error. What it does not know is quiet.
