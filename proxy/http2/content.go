@@ -81,7 +81,9 @@ func (c *Conn) charge(f *frame, size int) (*Stream, error) {
 	}
 	s.recvWindow -= f.length
 	s.owed += f.length - size
-	if size == 0 && !f.has(flagEndStream) {
+	if size > 0 {
+		c.credit()
+	} else if !f.has(flagEndStream) {
 		c.control()
 	}
 	fatal := c.fatal

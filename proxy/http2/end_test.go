@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,49 @@ func TestGoAwayLetsEarlierStreamsLive(t *testing.T) {
 	p.net.Close()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// deaf is a connection on which writing fails from some time on.
+type deaf struct {
+	net.Conn
+	now *atomic.Bool
+}
+
+func (d deaf) Write(p []byte) (int, error) {
+	if d.now.Load() {
+		return 0, syscall.EPIPE
+	}
+	return d.Conn.Write(p)
+}
+
+// A server that says GOAWAY and hangs up is heard, though nothing can be written to it any more.
+func TestGoAwayIsHeardThoughWritingFails(t *testing.T) {
+	near, far := socketPair(t)
+	now := new(atomic.Bool)
+	c := Client(deaf{far, now}, &Config{}, nil)
+	done := serve(t, c)
+	p := newRaw(t, near)
+	_, _ = io.ReadFull(near, make([]byte, len(preface)))
+	_ = p.WriteSettings()
+	await(t, func() bool { return c.Room() > 0 })
+	e := newEar(nil)
+	s, err := c.Open(&question, false, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.next(xhttp2.FrameHeaders)
+	now.Store(true)
+	s.SendData([]byte("x"), false)
+	await(t, c.Gone)
+	_ = p.WriteGoAway(0, xhttp2.ErrCodeInadequateSecurity, nil)
+	if why := e.wait(t, is("reset")).why; !why.Unprocessed {
+		t.Errorf("%+v", why)
+	}
+	p.net.Close()
+	var told *ConnError
+	if err := <-done; !errors.As(err, &told) || !told.FromPeer || told.Code != InadequateSecurity {
+		t.Errorf("%v", err)
 	}
 }
 

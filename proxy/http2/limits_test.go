@@ -241,6 +241,21 @@ func TestResetsOfWhatWasAnsweredDoNotCount(t *testing.T) {
 	}
 }
 
+// PINGs that go with content do not count: clients of gRPC measure with them.
+func TestPingsWithContentDoNotCount(t *testing.T) {
+	hall := newHall()
+	p, _, _ := rawServer(t, &Config{Limits: tight()}, hall.accept)
+	p.head(1, false, post...)
+	hall.next(t)
+	for range 300 {
+		_ = p.WriteData(1, false, []byte("x"))
+		_ = p.WritePing(false, [8]byte{})
+		if got := p.outcome(); got != "PING" {
+			t.Fatal(got)
+		}
+	}
+}
+
 // A peer that makes us answer and never reads is cut off before it has made us keep much.
 func TestOutputThatNobodyReadsIsBounded(t *testing.T) {
 	set := limits.Default()
