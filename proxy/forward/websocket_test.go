@@ -115,7 +115,7 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 			}
 			for _, at := range []*proxy{p.client, p.server} {
 				at.events.wait(t, "of the tunnel", func(e observe.Event) bool {
-					return e.Method == "CONNECT" && e.Path == "/chat" && e.Reason == refusal.None && e.BytesIn == 20011 && e.BytesOut == 20020
+					return e.Method == http.MethodConnect && e.Path == "/chat" && e.Reason == refusal.None && e.BytesIn == 20011 && e.BytesOut == 20020
 				})
 			}
 		})

@@ -29,18 +29,19 @@ func TestObjectsInARequestOut(t *testing.T) {
 	web := m.workload("shop/web-1")
 	one, two := web.client(), web.client2()
 
+	// The port's name declares it to be one of HTTP/1.1, so requests of HTTP/2 are translated in front of the application.
 	for what, c := range map[string]struct {
 		client         *client
 		url            string
 		by, proto, who string
 	}{
 		"HTTP/1.1 to a Service":               {one, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a Service":                 {two, "http://cart.shop/a", "cart-1", "HTTP/2.0", webIdentity},
+		"HTTP/2 to a Service":                 {two, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a headless Service":      {one, "http://peers.shop:8080/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a pod":                   {one, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a pod":                     {two, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/2.0", webIdentity},
+		"HTTP/2 to a pod":                     {two, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a port nobody declared":  {one, "http://any.shop/a", "cart-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a port nobody declared":    {two, "http://any.shop/a", "cart-1", "HTTP/2.0", webIdentity},
+		"HTTP/2 to a port that another Service declared":    {two, "http://any.shop/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a workload without mesh": {one, "http://old.shop/a", "old-1", "HTTP/1.1", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
