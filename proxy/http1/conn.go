@@ -50,11 +50,12 @@ type Conn struct {
 
 // input is what was read and not yet taken.
 type input struct {
-	buf   *buffer // nil while nothing is held
-	r, w  int     // buf.b[r:w] was read and not yet taken
-	floor int     // buf.b[:floor] has the strings of the head
-	kept  *buffer // has the strings of the head instead, where content went on in another buffer
-	err   error   // what reading ended with
+	buf     *buffer // nil while nothing is held
+	r, w    int     // buf.b[r:w] was read and not yet taken
+	floor   int     // buf.b[:floor] has the strings of the head
+	kept    *buffer // has the strings of the head instead, where content went on in another buffer
+	err     error   // what reading ended with; what is here already may be read all the same,
+	refused bool    // unless it was we who ended it
 
 	armed  time.Duration // the read deadline of the connection, since epoch, or 0
 	limit  time.Time     // SetDeadline's
@@ -78,6 +79,9 @@ func (c *Conn) NetConn() net.Conn { return c.net }
 // before is given up. It returns io.EOF at the connection's end, ErrIdle, ErrInterrupted or what reading failed with.
 // It holds no buffer.
 func (c *Conn) Wait(until time.Time) error {
+	if c.in.refused {
+		return c.in.err
+	}
 	c.forget()
 	if c.in.r < c.in.w {
 		return nil

@@ -361,6 +361,27 @@ func TestRaw(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreAnswered writes an answer to what was refused, behind a request to HEAD on which nothing of it depends.
+func TestRefusalsAreAnswered(t *testing.T) {
+	m := &memory{in: []byte("HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\n\r\n")}
+	c := New(m, &defaults, nil)
+	if _, err := readRequest(c); err != nil {
+		t.Fatal(err)
+	}
+	_, err := readRequest(c)
+	mustFail(t, err, 400)
+	if err := c.WriteResponse(&message.Head{Status: 400, Length: 2}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Write([]byte("no"))
+	if err = errors.Join(err, c.End(nil), c.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"; string(m.out) != want {
+		t.Errorf("got %q, want %q", m.out, want)
+	}
+}
+
 // TestPeekTakesWhatIsHere relays content without reading.
 func TestPeekTakesWhatIsHere(t *testing.T) {
 	m := &memory{in: []byte(inChunks("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"))}

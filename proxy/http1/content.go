@@ -63,6 +63,9 @@ func (c *Conn) Remaining() int64 {
 // stay until Discard. Nothing and no error means that Read would have to wait; io.EOF that the content has ended.
 func (c *Conn) Peek() ([]byte, error) {
 	in, body := &c.in, &c.body
+	if in.refused {
+		return nil, in.err
+	}
 	switch body.kind {
 	case none:
 		return nil, io.EOF
@@ -130,6 +133,22 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.contentEnd(err)
 		}
 	}
+}
+
+// Await waits until Read has something to return, so that nobody needs to hold memory for it before. It costs a system call
+// where something is there already.
+func (c *Conn) Await() error {
+	if p, err := c.Peek(); len(p) > 0 || err != nil {
+		return nil
+	}
+	c.armContent()
+	if c.in.err != nil || c.interrupted.Load() {
+		return nil
+	}
+	if err := c.ready.wait(c.net); err != nil {
+		return c.contentEnd(c.failed(err))
+	}
+	return nil
 }
 
 // direct returns how much of p to read into from the connection, or nil where the buffer does better: it takes the framing

@@ -17,6 +17,9 @@ import (
 // no more than some times its bytes, and what is wrong with it does not wait for its end.
 func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error) error {
 	in := &c.in
+	if in.refused {
+		return in.err
+	}
 	c.forget()
 	c.body = body{trailer: c.body.trailer[:0]}
 	err := errShort
@@ -76,7 +79,7 @@ func (c *Conn) refuse(err error) error {
 		}
 		err = &ProtocolError{status, broken.Detail}
 	}
-	c.in.err = err
+	c.in.err, c.in.refused = err, true
 	return err
 }
 

@@ -18,11 +18,13 @@ type ready struct {
 	tcp  *net.TCPConn // that raw is of
 	raw  syscall.RawConn
 	try  func(fd uintptr) bool // tried
+	wake func(fd uintptr) bool // woken
 	look func(fd uintptr)      // looked
 
 	buf  *buffer // what was read
 	n    int
 	err  error
+	woke bool
 	some bool // what look saw
 }
 
@@ -49,7 +51,7 @@ func (r *ready) find(c *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	r.tcp, r.raw, r.try, r.look = c, raw, r.tried, r.looked
+	r.tcp, r.raw, r.try, r.wake, r.look = c, raw, r.tried, r.woken, r.looked
 	return nil
 }
 
@@ -105,6 +107,32 @@ func (r *ready) tried(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// wait waits until reading gives something: bytes, the end or an error. Of what it does not know it says so at once.
+func (r *ready) wait(c net.Conn) error {
+	below := under(c)
+	tcp, ok := below.(*net.TCPConn)
+	switch {
+	case below == nil:
+		return nil
+	case !ok:
+		return socket.Wait(below)
+	}
+	if err := r.find(tcp); err != nil {
+		return err
+	}
+	r.woke = false
+	return r.raw.Read(r.wake)
+}
+
+// woken looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
+func (r *ready) woken(fd uintptr) bool {
+	if r.woke {
+		return true
+	}
+	r.woke = true
+	return readable(fd)
 }
 
 // quiet says whether nothing can be read now, neither bytes nor an end nor an error. What it does not know is quiet.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
 // TestWaitOnTCP ends waiting in every way.
@@ -51,6 +53,41 @@ func TestWaitOnTCP(t *testing.T) {
 }
 
 var browserBytes = []byte(browserRequest)
+
+// TestAwait waits for content without reading it.
+func TestAwait(t *testing.T) {
+	ours, peer := pair(t)
+	c := New(ours, &defaults, nil)
+	send(peer, 0, "HTTP/1.1 200 OK\r\n\r\n", "a", "b")
+	var h message.Head
+	if err := c.ReadResponse(&h, get); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for len(got) < 2 {
+		if err := c.Await(); err != nil {
+			t.Fatal(err)
+		}
+		var p [10]byte
+		n, err := c.Read(p[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p[:n]...)
+	}
+	c.SetDeadline(time.Now().Add(time.Millisecond))
+	if err := c.Await(); !errors.Is(err, ErrIdle) {
+		t.Errorf("nothing comes: %v", err)
+	}
+	c.SetDeadline(time.Time{})
+	peer.Close()
+	if err := c.Await(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) || string(got) != "ab" {
+		t.Errorf("got %q, then %d, %v", got, n, err)
+	}
+}
 
 // sockets carry requests between a caller and a server over TCP.
 type sockets struct {
