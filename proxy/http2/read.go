@@ -12,7 +12,8 @@ import (
 
 // reader is what the reader of a connection alone looks at.
 type reader struct {
-	in          *[readSize]byte // nil while the connection is idle
+	in          []byte          // nil while the connection is idle
+	full        bool            // what came last filled it
 	begin, have int             // in[begin:have] is unread
 	first       [frameHead]byte // where an idle connection waits for input, if socket.Wait does not know its kind
 	now         time.Time       // when the input came
@@ -52,15 +53,34 @@ func (r *reader) init(set *limits.Set) {
 // want takes a buffer.
 func (r *reader) want() {
 	if r.in == nil {
-		r.in = readBuffers.Get().(*[readSize]byte)
-		r.begin, r.have = 0, 0
+		r.in = readBuffers.Get().(*[readSize]byte)[:]
+		r.begin, r.have, r.full = 0, 0, false
 	}
+}
+
+// makeRoom makes room for more input.
+func (r *reader) makeRoom() {
+	if !r.full || len(r.in) == readMore {
+		if r.begin > 0 {
+			r.have = copy(r.in, r.in[r.begin:r.have])
+			r.begin = 0
+		}
+		return
+	}
+	more := readLarger.Get().(*[readMore]byte)[:]
+	have := copy(more, r.in[r.begin:r.have])
+	r.release()
+	r.in, r.begin, r.have = more, 0, have
 }
 
 // release gives the buffer back.
 func (r *reader) release() {
 	if r.in != nil {
-		readBuffers.Put(r.in)
+		if len(r.in) == readMore {
+			readLarger.Put((*[readMore]byte)(r.in))
+		} else {
+			readBuffers.Put((*[readSize]byte)(r.in))
+		}
 		r.in = nil
 	}
 }
@@ -85,14 +105,12 @@ func (c *Conn) fill() error {
 		n, err = c.net.Read(c.first[:])
 		if n > 0 {
 			c.want()
-			copy(c.in[:], c.first[:n])
+			copy(c.in, c.first[:n])
 		}
 	} else {
-		if c.begin > 0 {
-			c.have = copy(c.in[:], c.in[c.begin:c.have])
-			c.begin = 0
-		}
+		c.makeRoom()
 		n, err = c.net.Read(c.in[c.have:])
+		c.full = n == len(c.in)-c.have
 	}
 	if n <= 0 {
 		return err

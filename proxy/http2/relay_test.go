@@ -133,3 +133,29 @@ func BenchmarkRelay(b *testing.B) {
 	b.ResetTimer()
 	run(b.N)
 }
+
+// BenchmarkBulk relays 1 MiB back and forth on each of four streams at a time.
+func BenchmarkBulk(b *testing.B) {
+	address := proxy(b, listenFor(b, mirroring), &Config{}, &Config{})
+	c := client(b, address, &Config{})
+	const size = 1 << 20
+	b.SetBytes(2 * size)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				p := &pusher{left: size, ended: make(chan struct{})}
+				p.mu.Lock()
+				p.s = opened(b, c, p)
+				p.mu.Unlock()
+				p.push()
+				<-p.ended
+			}
+		})
+	}
+	all.Wait()
+}

@@ -135,7 +135,7 @@ func (c *Conn) hangUp(polite bool) {
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.want()
 		for n := 0; n < lingerMost; {
-			got, err := c.net.Read(c.in[:])
+			got, err := c.net.Read(c.in)
 			if err != nil {
 				break
 			}
