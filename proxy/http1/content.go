@@ -136,14 +136,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // Await waits until Read has something to return, so that nobody needs to hold memory for it before. It costs a system call
-// where something is there already.
+// where something is there already. Its errors are those of Read.
 func (c *Conn) Await() error {
 	if p, err := c.Peek(); len(p) > 0 || err != nil {
-		return nil
+		return err
 	}
 	c.armContent()
-	if c.in.err != nil || c.interrupted.Load() {
-		return nil
+	switch {
+	case c.in.err != nil:
+		return c.contentEnd(c.in.err)
+	case c.interrupted.Load():
+		return ErrInterrupted
 	}
 	if err := c.ready.wait(c.net); err != nil {
 		return c.contentEnd(c.failed(err))
