@@ -143,7 +143,7 @@ func (d *h1) tunnel() *refusal.Error {
 	if !ok || !okToo {
 		return d.broken(errors.New("its connection cannot end one direction alone"))
 	}
-	in, out, err := relay(ctx, caller, callee, d.side.Limits.HalfClosed)
+	in, out, err := d.side.relay(ctx, caller, callee)
 	d.x.event.BytesIn, d.x.event.BytesOut, d.x.event.Err = in, out, err
 	if why := d.over(); why != nil {
 		return why
@@ -173,10 +173,13 @@ func (t *tunnelEnd) Read(p []byte) (int, error) {
 	return t.end.Read(p)
 }
 
-// SetReadDeadline passes the deadline on.
-func (t *tunnelEnd) SetReadDeadline(at time.Time) error {
-	if c, ok := t.end.(interface{ SetReadDeadline(time.Time) error }); ok {
-		return c.SetReadDeadline(at)
+// NetConn implements socket.Around.
+func (t *tunnelEnd) NetConn() net.Conn { return t.end }
+
+// Under implements socket.Around.
+func (t *tunnelEnd) Under() net.Conn {
+	if len(t.ahead) > 0 {
+		return nil
 	}
-	return errors.ErrUnsupported
+	return t.end
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -65,19 +66,28 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	if !strict && serverMaySpeak(policy.Protocol) {
 		wait = in.Limits.Grace
 	}
-	protocol, err := detect(ctx, c, wait)
+	protocol, err := k.look(ctx, wait)
 	switch {
 	case err != nil:
 		k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
 	case protocol == MeshTLS, protocol == TLS && endsTLS(policy.Protocol, strict):
 		k.secure(ctx)
 	case protocol == Unknown && wait == in.Limits.FirstByte && c.Buffered() == 0:
+		in.Count.Exceeded(limits.FirstByte)
 		k.report(refusal.Newf(refusal.NoFirstByte, "in %v", wait))
 	case protocol == Opaque && c.Buffered() == 0:
 		// It came and went, as the kubelet's TCP probes do.
 	default:
 		k.carry(ctx, protocol)
 	}
+}
+
+// look looks at the first bytes of what is carried. Where the server spoke first before nobody waits for the caller.
+func (k *call) look(ctx context.Context, wait time.Duration) (Protocol, error) {
+	if wait == k.in.Limits.Grace && k.policy.ServerFirst.Load() {
+		return Unknown, nil
+	}
+	return detect(ctx, k.content, wait)
 }
 
 // endsTLS says whether TLS without an ALPN name of the mesh is for the proxy to end, as that of peers that are no proxies
@@ -154,9 +164,6 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 		Labels: k.policy.Labels, Protocol: "tcp", GRPCStatus: -1, Start: in.Clock(), MTLS: k.peer != nil, Peer: k.peer,
 		Source: k.conn.Source, Destination: k.conn.Destination,
 	}
-	if protocol == TLS {
-		event.Protocol = "tls"
-	}
 	finish := func(why *refusal.Error, err error) {
 		event.Duration, event.Err = in.Clock().Sub(event.Start), err
 		if why != nil {
@@ -164,6 +171,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 		}
 		k.policy.Series.Observe(event)
 	}
+	noteTLS(event, k.content, protocol)
 	asked := question{k.caller(), evaluate.Op{Port: k.port}}
 	rule, why := asked.judge(k.policy, in.Clock())
 	event.Rule = rule
@@ -190,22 +198,22 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 	defer stream.Close()
 	callee, _ := stream.Conn.(end)
 	if protocol == Unknown {
-		spoken, primed, err := speaksFirst(ctx, k.content, callee)
+		protocol, why = in.whoSpeaks(ctx, k.content, callee, &k.policy.ServerFirst)
 		switch {
-		case err != nil:
-			finish(&refusal.Error{Reason: refusal.CallerGone, Cause: err}, nil)
+		case why != nil:
+			finish(why, nil)
 			return
-		case spoken == MeshTLS && k.peer == nil:
+		case protocol == MeshTLS && k.peer == nil:
 			stream.Close()
 			k.secure(ctx)
 			return
-		case spoken == HTTP1 || spoken == HTTP2:
+		case protocol == HTTP1 || protocol == HTTP2:
 			stream.Close()
-			k.http(ctx, spoken)
+			k.http(ctx, protocol)
 			return
 		}
-		callee = primed
 	}
+	noteTLS(event, k.content, protocol)
 	k.relay(ctx, asked, callee, event, finish)
 }
 
@@ -230,7 +238,7 @@ func (k *call) relay(
 		finish(denied, nil) // the policy has changed meanwhile
 		return
 	}
-	in, out, err := relay(ctx, k.content, callee, k.in.Limits.HalfClosed)
+	in, out, err := k.in.relay(ctx, k.content, callee)
 	event.BytesIn, event.BytesOut = in, out
 	if cause := context.Cause(ctx); cause != nil {
 		why = asRefusal(cause)

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
@@ -33,7 +35,7 @@ func (k *call) secure(ctx context.Context) {
 	case upstream.ALPNTCP:
 		k.tcp(ctx, Opaque)
 	default:
-		protocol, err := detect(ctx, k.content, k.in.Limits.Grace)
+		protocol, err := k.look(ctx, k.in.Limits.Grace)
 		if err != nil {
 			k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
 			return
@@ -43,11 +45,14 @@ func (k *call) secure(ctx context.Context) {
 }
 
 // handshake makes the caller prove who it is.
-func (k *call) handshake(ctx context.Context) (*tls.Conn, *refusal.Error) {
+func (k *call) handshake(ctx context.Context) (*socket.TLS, *refusal.Error) {
 	ctx, cancel := context.WithTimeout(ctx, k.in.Limits.Handshake)
 	defer cancel()
-	conn := tls.Server(k.conn.Peeker, k.config())
+	conn := socket.Server(k.conn.Peeker, k.config(), k.in.Budget)
 	if err := conn.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			k.in.Count.Exceeded(limits.Handshake)
+		}
 		k.linger()
 		return nil, &refusal.Error{Reason: refusal.TLSFailed, Cause: err}
 	}
@@ -76,7 +81,9 @@ func (k *call) config() *tls.Config {
 			upstream.ALPNHTTP1, upstream.ALPNHTTP2, upstream.ALPNTCP, upstream.ALPNDetect, upstream.PlainHTTP2, upstream.PlainHTTP1,
 		},
 		SessionTicketsDisabled: true,
-		ClientAuth:             tls.RequireAnyClientCert, // VerifyPeerCertificate judges it
+		// Records that grow are for pages in browsers.
+		DynamicRecordSizingDisabled: true,
+		ClientAuth:                  tls.RequireAnyClientCert, // VerifyPeerCertificate judges it
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if own := k.in.Credentials.Certificate(); own != nil {
 				return own, nil

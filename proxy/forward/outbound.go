@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -53,11 +54,15 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	wait := o.Limits.Grace
 	switch port.Protocol {
 	case meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS, meshconfig.Protocol_PROTOCOL_OPAQUE:
-		o.tcp(ctx, c, d, port, upstream.ALPNTCP)
+		o.tcp(ctx, c, d, port, Unknown, upstream.ALPNTCP)
 		return
 	case meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
 		wait = o.Limits.Idle
 	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED:
+		if port.ServerFirst.Load() {
+			o.tcp(ctx, c, d, port, Unknown, upstream.ALPNDetect)
+			return
+		}
 	}
 	declared := port.Protocol != meshconfig.Protocol_PROTOCOL_UNSPECIFIED
 	protocol, err := detect(ctx, c, wait)
@@ -68,11 +73,12 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	case protocol == HTTP1 || protocol == HTTP2:
 		o.http(ctx, c, d, port, protocol)
 	case protocol == Unknown && !declared:
-		o.tcp(ctx, c, d, port, upstream.ALPNDetect)
+		o.tcp(ctx, c, d, port, protocol, upstream.ALPNDetect)
 	case protocol == Unknown && c.Buffered() == 0:
+		o.Count.Exceeded(limits.Idle)
 		o.report(c, refusal.Newf(refusal.NoFirstByte, "in %v", wait), series, labels)
 	case protocol == TLS || protocol == MeshTLS || !declared:
-		o.tcp(ctx, c, d, port, upstream.ALPNTCP)
+		o.tcp(ctx, c, d, port, protocol, upstream.ALPNTCP)
 	case c.Buffered() == 0:
 		// It came and went, as some health checks do.
 	default:

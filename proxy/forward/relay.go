@@ -11,37 +11,78 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // end is one side of a connection that is relayed.
 type end interface {
-	io.ReadWriteCloser
+	net.Conn
 	CloseWrite() error
 }
 
 // relay carries bytes both ways until both sides have ended, or one has failed, or ctx ends, or one side has ended and the
-// other carried nothing for too long. It closes neither side in good order, and both otherwise.
-func relay(ctx context.Context, caller, callee end, halfClosed time.Duration) (in, out int64, err error) {
-	both := func() {
-		caller.Close()
-		callee.Close()
-	}
-	stop := context.AfterFunc(ctx, both)
+// other carried nothing for too long. It closes neither side in good order, and otherwise resets both: what was cut short
+// must not look whole.
+func (s *side) relay(ctx context.Context, caller, callee end) (in, out int64, err error) {
+	r := &relayed{caller: caller, callee: callee, side: s}
+	stop := context.AfterFunc(ctx, r.reset)
 	defer stop()
-	var half atomic.Bool
-	way := func(to, from end) (int64, error) {
-		n, err := flow(to, from, &half, halfClosed)
-		if err != nil {
-			both()
-		}
-		return n, err
-	}
 	var wg sync.WaitGroup
 	var inErr error
-	wg.Go(func() { in, inErr = way(callee, caller) })
-	out, err = way(caller, callee)
+	wg.Go(func() { in, inErr = r.way(callee, caller) })
+	out, err = r.way(caller, callee)
 	wg.Wait()
 	return in, out, firstCause(inErr, err)
+}
+
+// relayed is a connection that is relayed.
+type relayed struct {
+	caller, callee end
+	side           *side
+	half           atomic.Bool // one side has ended
+}
+
+func (r *relayed) reset() {
+	socket.Reset(r.caller)
+	socket.Reset(r.callee)
+}
+
+// way carries bytes one way, and then the end.
+func (r *relayed) way(to, from end) (total int64, err error) {
+	for {
+		n, err := socket.Copy(to, from, r.side.Budget)
+		total += n
+		if err == nil {
+			break
+		}
+		if n == 0 || !r.half.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			r.exceeded(err)
+			r.reset()
+			return total, err
+		}
+		r.limit(from) // it was not idle
+	}
+	r.half.Store(true)
+	r.limit(to)
+	if err := to.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
+		r.reset()
+		return total, err
+	}
+	return total, nil
+}
+
+// limit gives a side that is still open a time to send something.
+func (r *relayed) limit(e end) {
+	e.SetReadDeadline(time.Now().Add(r.side.Limits.HalfClosed)) //nolint:errcheck // a closed connection needs none
+}
+
+func (r *relayed) exceeded(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		r.side.Count.Exceeded(limits.HalfClosed)
+	}
 }
 
 // firstCause returns the error that is not a consequence of the other.
@@ -52,110 +93,68 @@ func firstCause(a, b error) error {
 	return a
 }
 
-// flow carries bytes one way, and then the end of the stream.
-func flow(to, from end, half *atomic.Bool, halfClosed time.Duration) (total int64, err error) {
-	for {
-		n, err := io.Copy(to, from)
-		total += n
-		if err == nil {
-			break
-		}
-		if n == 0 || !half.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return total, err
-		}
-		limit(from, halfClosed) // it was not idle
+// await waits until a connection has something to be read, or ctx ends, and says which. It fails if that has broken.
+func await(ctx context.Context, c net.Conn) (came bool, err error) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		c.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // a closed connection needs none
+	})
+	err = socket.Wait(c)
+	if !stop() {
+		<-done
+		c.SetReadDeadline(time.Time{}) //nolint:errcheck // reading tells
 	}
-	half.Store(true)
-	limit(to, halfClosed)
-	return total, to.CloseWrite()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false, nil
+	case errors.Is(err, io.EOF):
+		return true, nil
+	}
+	return err == nil, err
 }
 
-// limit gives a side that is still open a time to send something.
-func limit(e end, wait time.Duration) {
-	if c, ok := e.(interface{ SetReadDeadline(time.Time) error }); ok {
-		c.SetReadDeadline(time.Now().Add(wait)) //nolint:errcheck // a closed connection needs none
-	}
-}
+// soon is how long bytes of the caller that could become a request are held.
+const soon = 100 * time.Millisecond
 
-// primed is a side of which somebody has begun to read.
-type primed struct {
-	end
-	pending <-chan chunk
-	first   chunk
-	started bool
-}
-
-// chunk is what one read gave.
-type chunk struct {
-	bytes []byte
-	err   error
-}
-
-// Read implements io.Reader.
-func (p *primed) Read(b []byte) (int, error) {
-	if !p.started {
-		p.first, p.started = <-p.pending, true
-	}
-	if len(p.first.bytes) > 0 {
-		n := copy(b, p.first.bytes)
-		p.first.bytes = p.first.bytes[n:]
-		return n, nil
-	}
-	if err := p.first.err; err != nil {
-		return 0, err
-	}
-	return p.end.Read(b)
-}
-
-// SetReadDeadline passes the deadline on.
-func (p *primed) SetReadDeadline(t time.Time) error {
-	if c, ok := p.end.(interface{ SetReadDeadline(time.Time) error }); ok {
-		return c.SetReadDeadline(t)
-	}
-	return errors.ErrUnsupported
-}
-
-// How often speaksFirst looks: bytes of the caller that could become a request are held no longer than twice the first.
-const (
-	soon  = 50 * time.Millisecond
-	later = time.Second // when both have been silent for that long
-)
-
-// speaksFirst waits until one side of a connection of unknown protocol speaks. If that is the caller then what it speaks
-// is returned, otherwise Opaque. The callee must be read through what is returned.
-func speaksFirst(ctx context.Context, caller Peeker, callee end) (Protocol, *primed, error) {
-	pending := make(chan chunk, 1)
+// whoSpeaks waits until one side of a connection of unknown protocol speaks, or ends. If that is the caller then what it
+// speaks is returned, otherwise Opaque. Nothing is taken of either side, and nothing is held while both are silent.
+//
+// What the server does is remembered, so that the next connection's caller need not be waited for.
+func (s *side) whoSpeaks(ctx context.Context, caller Peeker, callee end, serverFirst *atomic.Bool) (Protocol, *refusal.Error) {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
-	spoken := make(chan struct{})
-	go func() { // it ends when the callee speaks or is closed
-		buf := make([]byte, 4<<10)
-		n, err := callee.Read(buf)
-		pending <- chunk{buf[:n], err}
-		close(spoken)
-		cancel()
-	}()
-	back := &primed{end: callee, pending: pending}
-	for look, begun := soon, time.Now(); ; {
-		held := caller.Buffered() > 0
-		protocol, err := detect(wait, caller, look)
-		if protocol != Unknown || err != nil {
-			return protocol, back, err
+	var server bool
+	var broken error
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		if server, broken = await(wait, callee); server || broken != nil {
+			cancel()
 		}
-		select {
-		case <-spoken:
-			return Opaque, back, nil
-		case <-ctx.Done():
-			return Unknown, back, context.Cause(ctx)
-		default:
-		}
-		if held {
-			return Opaque, back, nil // too short for a request, and nothing follows
-		}
-		if time.Since(begun) > later && caller.Buffered() == 0 {
-			look = later
-		} else {
-			look = soon
-		}
+	})
+	var protocol Protocol
+	came, err := caller.Buffered() > 0, error(nil)
+	if !came {
+		came, err = await(wait, caller)
 	}
+	if came {
+		protocol, err = detect(wait, caller, soon)
+	}
+	cancel()
+	listening.Wait()
+	switch {
+	case err != nil:
+		return Unknown, &refusal.Error{Reason: refusal.CallerGone, Cause: err}
+	case ctx.Err() != nil:
+		return Unknown, &refusal.Error{Reason: refusal.CallerGone, Cause: context.Cause(ctx)}
+	case protocol == HTTP1 || protocol == HTTP2:
+		serverFirst.CompareAndSwap(true, false)
+	case broken != nil:
+		socket.Reset(caller)
+		return Unknown, &refusal.Error{Reason: refusal.UpstreamFailed, Cause: broken}
+	case protocol == Unknown: // the server spoke, or what the caller has begun with is too short for a request
+		protocol = Opaque
+		serverFirst.CompareAndSwap(false, server && caller.Buffered() == 0)
+	}
+	return protocol, nil
 }

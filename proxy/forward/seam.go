@@ -56,6 +56,8 @@ type Peeker interface {
 	// are conclusive is Opaque; another failure of the connection is an error. It holds at most a bounded number of bytes
 	// and is never called while a Read runs.
 	Detect(ctx context.Context) (Protocol, error)
+	// ServerName is whom the TLS that Detect found is for (SNI), or empty: the caller says so, and nothing proves it.
+	ServerName() string
 	// Buffered is how many bytes were looked at and not yet read.
 	Buffered() int
 	// CloseWrite sends the end of the stream, or close_notify, and leaves the other direction open.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -16,7 +17,7 @@ import (
 
 // tcp carries a connection that is not HTTP. With ALPNDetect it is not known yet whether it is: the endpoint is dialled so
 // that its server can speak first, and if the caller speaks HTTP then it is carried as such after all.
-func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, alpn string) {
+func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol, alpn string) {
 	event := &observe.Event{
 		Protocol: "tcp", GRPCStatus: -1, Start: o.Clock(), Source: c.Source, Destination: c.Destination,
 	}
@@ -49,23 +50,29 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	defer stream.Close()
 	series, event.Labels = backend.Series("").Of(pick.Workload)
 	callee, _ := stream.Conn.(end)
-	if alpn == upstream.ALPNDetect {
-		protocol, primed, err := speaksFirst(ctx, c, callee)
-		if err != nil {
-			finish(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+	if protocol == Unknown && (alpn == upstream.ALPNDetect || port.Protocol == meshconfig.Protocol_PROTOCOL_TLS) {
+		if protocol, why = o.whoSpeaks(ctx, c.Peeker, callee, &port.ServerFirst); why != nil {
+			finish(why)
 			return
 		}
-		if protocol == HTTP1 || protocol == HTTP2 {
+		if alpn == upstream.ALPNDetect && (protocol == HTTP1 || protocol == HTTP2) {
 			stream.Close()
 			o.http(ctx, c, d, port, protocol)
 			return
 		}
-		callee = primed
 	}
+	noteTLS(event, c.Peeker, protocol)
 	defer o.running.add(c)()
 	var err error
-	event.BytesIn, event.BytesOut, err = relay(ctx, c.Peeker, callee, o.Limits.HalfClosed)
+	event.BytesIn, event.BytesOut, err = o.relay(ctx, c.Peeker, callee)
 	finish(err)
+}
+
+// noteTLS notes whom TLS of the application's own is for.
+func noteTLS(event *observe.Event, caller Peeker, protocol Protocol) {
+	if protocol == TLS || protocol == MeshTLS {
+		event.Protocol, event.ServerName = "tls", caller.ServerName()
+	}
 }
 
 // dial connects to an endpoint of a backend, and if that fails to another one.

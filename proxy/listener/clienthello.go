@@ -20,8 +20,12 @@ const (
 	handshakeHeader  = 4
 	handshakeHello   = 1
 	helloRandom      = 2 + 32 // legacy_version and random
-	extensionALPN    = 16     // RFC 7301
 	minimalHelloBody = helloRandom + 1 + 2 + 1
+
+	extensionServerName = 0  // RFC 6066
+	extensionALPN       = 16 // RFC 7301
+	nameTypeHost        = 0
+	maxServerName       = 255
 )
 
 // classifyTLS looks at what begins with the type of a handshake record. It returns Unknown and how many bytes it takes
@@ -90,36 +94,7 @@ func assembleHello(b []byte) (body []byte, need int, ok bool) {
 
 // offersMesh says whether a ClientHello's body (RFC 8446, 4.1.2) offers an ALPN name of ours.
 func offersMesh(body []byte) bool {
-	if len(body) < minimalHelloBody {
-		return false
-	}
-	rest := body[helloRandom:]
-	_, rest, ok := vector8(rest) // legacy_session_id
-	if ok {
-		_, rest, ok = vector16(rest) // cipher_suites
-	}
-	if ok {
-		_, rest, ok = vector8(rest) // legacy_compression_methods
-	}
-	extensions, _, ok2 := vector16(rest)
-	if !ok || !ok2 {
-		return false
-	}
-	for len(extensions) >= 4 {
-		kind := binary.BigEndian.Uint16(extensions)
-		var data []byte
-		if data, extensions, ok = vector16(extensions[2:]); !ok {
-			return false
-		}
-		if kind == extensionALPN {
-			return namesMesh(data)
-		}
-	}
-	return false
-}
-
-func namesMesh(extension []byte) bool {
-	names, _, ok := vector16(extension)
+	names, _, ok := vector16(extension(body, extensionALPN))
 	for ok && len(names) > 0 {
 		var name []byte
 		name, names, ok = vector8(names)
@@ -128,6 +103,60 @@ func namesMesh(extension []byte) bool {
 		}
 	}
 	return false
+}
+
+// serverName returns the name of the server that a connection's first bytes ask for (RFC 6066, 3), if they are a whole
+// ClientHello with one.
+func serverName(b []byte) string {
+	if len(b) < recordHeader || b[0] != recordHandshake {
+		return ""
+	}
+	hello, need, ok := assembleHello(b)
+	if !ok || need > len(b) {
+		return ""
+	}
+	names, _, ok := vector16(extension(hello, extensionServerName))
+	if !ok || len(names) < 1 || names[0] != nameTypeHost {
+		return ""
+	}
+	name, _, ok := vector16(names[1:])
+	if !ok || len(name) > maxServerName || bytes.ContainsFunc(name, isNoHostChar) {
+		return ""
+	}
+	return string(name)
+}
+
+// isNoHostChar says whether a host's name can't hold something. Underscores are common.
+func isNoHostChar(r rune) bool {
+	letter := r|0x20 >= 'a' && r|0x20 <= 'z'
+	return !letter && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+}
+
+// extension returns the content of the first extension of a kind, or nil.
+func extension(body []byte, kind uint16) []byte {
+	if len(body) < minimalHelloBody {
+		return nil
+	}
+	_, rest, ok := vector8(body[helloRandom:]) // legacy_session_id
+	if ok {
+		_, rest, ok = vector16(rest) // cipher_suites
+	}
+	if ok {
+		_, rest, ok = vector8(rest) // legacy_compression_methods
+	}
+	if !ok {
+		return nil
+	}
+	extensions, _, ok := vector16(rest)
+	for ok && len(extensions) >= 4 {
+		found := binary.BigEndian.Uint16(extensions)
+		var data []byte
+		data, extensions, ok = vector16(extensions[2:])
+		if ok && found == kind {
+			return data
+		}
+	}
+	return nil
 }
 
 // vector8 and vector16 cut a vector off whose length stands before it in 1 or 2 bytes.

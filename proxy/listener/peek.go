@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/forward"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // firstPeek is how many bytes a connection's first look may hold: most requests' line, not a ClientHello.
@@ -36,7 +37,13 @@ func (p *peeked) Detect(ctx context.Context) (forward.Protocol, error) {
 	release := p.interruptible(ctx)
 	defer release()
 	for {
-		err := p.fill(need)
+		var err error
+		if len(p.buf) == 0 {
+			err = socket.Wait(p.Conn) // who has not spoken costs no buffer
+		}
+		if err == nil {
+			err = p.fill(need)
+		}
 		if protocol, need = Classify(p.buf); protocol != forward.Unknown {
 			return protocol, nil
 		}
@@ -79,6 +86,9 @@ func (p *peeked) fill(need int) error {
 	return err
 }
 
+// ServerName implements forward.Peeker.
+func (p *peeked) ServerName() string { return serverName(p.buf) }
+
 // Buffered implements forward.Peeker.
 func (p *peeked) Buffered() int { return len(p.buf) }
 
@@ -95,23 +105,16 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo, so that copying from one TCP connection to another stays in the kernel.
-func (p *peeked) WriteTo(w io.Writer) (int64, error) {
-	var first int64
-	if len(p.buf) > 0 {
-		n, err := w.Write(p.buf)
-		first = int64(n)
-		if p.buf = p.buf[n:]; err != nil {
-			return first, err
-		}
-		p.buf = nil
-	}
-	n, err := io.Copy(w, p.Conn)
-	return first + n, err
-}
+// NetConn implements socket.Around.
+func (p *peeked) NetConn() net.Conn { return p.Conn }
 
-// ReadFrom implements io.ReaderFrom, for the same.
-func (p *peeked) ReadFrom(r io.Reader) (int64, error) { return io.Copy(p.Conn, r) }
+// Under implements socket.Around, so that what is carried stays in the kernel, and what waits holds no buffer.
+func (p *peeked) Under() net.Conn {
+	if len(p.buf) > 0 {
+		return nil
+	}
+	return p.Conn
+}
 
 // CloseWrite implements forward.Peeker.
 func (p *peeked) CloseWrite() error {

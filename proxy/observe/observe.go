@@ -62,6 +62,8 @@ type Event struct {
 	// caller's, for the log alone: never a label of a metric.
 	Method, Path string
 	Status       int
+	// ServerName is whom TLS of the application's own is for, as its caller says (SNI); for the log alone.
+	ServerName string
 	// GRPCStatus is the grpc-status of the answer, or -1.
 	GRPCStatus int
 

@@ -5,7 +5,6 @@ package socket
 import (
 	"io"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 
@@ -28,6 +27,10 @@ func borrow(b *limits.Budget) []byte {
 	if b.Take(large) {
 		return largePool.Get().(*[large]byte)[:]
 	}
+	return borrowSmall(b)
+}
+
+func borrowSmall(b *limits.Budget) []byte {
 	b.Must(small)
 	return smallPool.Get().(*[small]byte)[:]
 }
@@ -46,7 +49,7 @@ func giveBack(b *limits.Budget, buffer []byte) {
 // close.
 type source struct {
 	conn   net.Conn
-	raw    syscall.RawConn // nil: not TCP, so that the buffer is held while it waits
+	raw    syscall.RawConn // nil: not TCP
 	try    func(uintptr) bool
 	look   func(uintptr) // sets silent
 	silent bool
@@ -62,14 +65,20 @@ type source struct {
 
 func newSource(c net.Conn, most int, budget *limits.Budget) *source {
 	s := &source{conn: c, budget: budget, most: most}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
-			s.raw = raw
-			s.try = s.read
-			s.look = func(fd uintptr) { s.silent = !readable(fd) }
-		}
-	}
+	s.descend()
 	return s
+}
+
+// descend finds the TCP connection underneath, once nothing is buffered before it.
+func (s *source) descend() {
+	tcp, ok := inner(s.conn).(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		s.conn, s.raw, s.try = tcp, raw, s.read
+		s.look = s.looked
+	}
 }
 
 // fill waits until there is something to be taken, and reads it unless there is already.
@@ -80,6 +89,9 @@ func (s *source) fill() error {
 	s.mu.Unlock()
 	if have > 0 {
 		return nil
+	}
+	if s.raw == nil {
+		s.descend()
 	}
 	if s.raw == nil {
 		return s.readOther()
@@ -113,16 +125,22 @@ func (s *source) read(fd uintptr) bool {
 		giveBack(s.budget, buffer)
 		return false
 	default:
-		s.err = &net.OpError{
-			Op: "read", Net: "tcp", Source: s.conn.LocalAddr(), Addr: s.conn.RemoteAddr(), Err: os.NewSyscallError("read", err),
-		}
+		s.err = fault("read", s.conn, err)
 	}
 	giveBack(s.budget, buffer)
 	return true
 }
 
+func (s *source) looked(fd uintptr) {
+	ready, _ := readable(fd)
+	s.silent = !ready
+}
+
 // quiet says whether nothing can be read from the connection; of what is not TCP it does not know.
 func (s *source) quiet() bool {
+	if s.raw == nil {
+		s.descend()
+	}
 	if s.raw == nil {
 		return true
 	}
@@ -130,8 +148,9 @@ func (s *source) quiet() bool {
 	return s.raw.Control(s.look) == nil && s.silent
 }
 
+// readOther reads what is no TCP connection; a small buffer is held while it waits.
 func (s *source) readOther() error {
-	buffer := borrow(s.budget)
+	buffer := borrowSmall(s.budget)
 	n, err := s.conn.Read(buffer[:min(s.most, len(buffer))])
 	s.mu.Lock()
 	defer s.mu.Unlock()

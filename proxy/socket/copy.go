@@ -13,21 +13,28 @@ import (
 // Copy carries bytes from one connection to another until that ends, and says how many it wrote. Between TCP connections
 // they stay in the kernel. While nothing comes it holds nothing.
 func Copy(to, from net.Conn, budget *limits.Budget) (total int64, err error) {
+	to = below(to)
 	for {
 		in := inner(from)
-		out := inner(to)
-		if in == nil {
-			n, err := first(to, from, budget)
-			if total += n; err != nil {
-				return total, eof(err)
-			}
-			continue
+		if in != nil {
+			n, err := copyInner(to, in, budget)
+			return total + n, eof(err)
 		}
-		if out == nil {
-			out = to
+		n, err := first(to, from, budget)
+		if total += n; err != nil {
+			return total, eof(err)
 		}
-		n, err := copyInner(out, in, budget)
-		return total + n, eof(err)
+	}
+}
+
+// below returns the innermost connection that writes the same bytes.
+func below(c net.Conn) net.Conn {
+	for {
+		outer, ok := c.(Around)
+		if !ok {
+			return c
+		}
+		c = outer.NetConn()
 	}
 }
 

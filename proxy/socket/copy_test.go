@@ -254,23 +254,25 @@ func TestCopyToWhatIsGone(t *testing.T) {
 	}
 }
 
-// around is a connection of which somebody has begun to read.
-type around struct {
+// begun is a connection of which somebody has begun to read.
+type begun struct {
 	*net.TCPConn
-	begun []byte
+	ahead []byte
 }
 
-func (a *around) Read(b []byte) (int, error) {
-	if len(a.begun) == 0 {
+func (a *begun) Read(b []byte) (int, error) {
+	if len(a.ahead) == 0 {
 		return a.TCPConn.Read(b)
 	}
-	n := copy(b, a.begun)
-	a.begun = a.begun[n:]
+	n := copy(b, a.ahead)
+	a.ahead = a.ahead[n:]
 	return n, nil
 }
 
-func (a *around) Under() net.Conn {
-	if len(a.begun) > 0 {
+func (a *begun) NetConn() net.Conn { return a.TCPConn }
+
+func (a *begun) Under() net.Conn {
+	if len(a.ahead) > 0 {
 		return nil
 	}
 	return a.TCPConn
@@ -279,17 +281,40 @@ func (a *around) Under() net.Conn {
 func TestWhatWasLookedAtComesFirst(t *testing.T) {
 	a, aFar := tcpPair(t)
 	b, bFar := tcpPair(t)
-	from := &around{a, []byte("first ")}
+	from := &begun{a, []byte("first ")}
 	if err := Wait(from); err != nil {
 		t.Error(err)
 	}
 	io.WriteString(aFar, "then")
 	aFar.CloseWrite()
-	if n, err := Copy(&around{TCPConn: b}, from, nil); n != 10 || err != nil {
+	if n, err := Copy(&begun{TCPConn: b}, from, nil); n != 10 || err != nil {
 		t.Error(n, err)
 	}
 	b.CloseWrite()
 	if got, err := io.ReadAll(bFar); string(got) != "first then" || err != nil {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// Mesh TLS begins with a ClientHello that somebody has looked at; what comes later is read of the socket all the same.
+func TestTLSOfWhatWasLookedAt(t *testing.T) {
+	near, far := tcpPair(t)
+	budget := limits.NewBudget(1 << 20)
+	client := Client(far, config(t), nil)
+	done := make(chan error, 1)
+	go func() { done <- client.Handshake() }()
+	hello := make([]byte, 100)
+	if _, err := io.ReadFull(near, hello); err != nil {
+		t.Fatal(err)
+	}
+	server := Server(&begun{near, hello}, config(t), budget)
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !server.Quiet() || server.records.source.raw == nil || budget.Held() != 0 {
+		t.Error("it does not know its socket")
 	}
 }

@@ -40,12 +40,7 @@ type records struct {
 }
 
 func newRecords(c net.Conn, budget *limits.Budget) *records {
-	r := &records{Conn: c}
-	if under := inner(c); under != nil {
-		c = under
-	}
-	r.source = newSource(c, large, budget)
-	return r
+	return &records{Conn: c, source: newSource(c, large, budget)}
 }
 
 // Read implements net.Conn, for crypto/tls.

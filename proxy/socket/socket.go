@@ -7,13 +7,16 @@ package socket
 
 import (
 	"net"
+	"os"
 	"syscall"
 )
 
-// Around is implemented by connections around another one.
+// Around is implemented by connections around another one, of which they may have read something ahead.
 type Around interface {
-	// Under returns the connection underneath while reading and writing that is the same; nil while something has been
-	// read of it that is still to be returned.
+	// NetConn returns the connection underneath. Writing that one is the same.
+	NetConn() net.Conn
+	// Under returns it too while reading it is the same, and nil while something was read of it that is still to be
+	// returned. It is for the goroutine that reads.
 	Under() net.Conn
 }
 
@@ -29,28 +32,43 @@ func Wait(c net.Conn) error {
 		if err != nil {
 			return err
 		}
-		woke := false
-		return raw.Read(func(fd uintptr) bool {
-			// It looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
-			if !woke {
-				woke = true
-				return readable(fd)
-			}
-			return true
+		var broken error
+		waited := raw.Read(func(fd uintptr) bool {
+			var ready bool
+			ready, broken = readable(fd)
+			return ready
 		})
+		if waited != nil {
+			return waited
+		}
+		return fault("read", c, broken)
 	}
 	return nil
 }
 
-// readable says whether a read would not block.
-func readable(fd uintptr) bool {
+// readable says whether a read would not block. An error is told once: reading afterwards gives an end.
+func readable(fd uintptr) (bool, error) {
 	var one [1]byte
 	for {
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err != syscall.EINTR {
-			return err != syscall.EAGAIN
+		switch err {
+		case nil:
+			return true, nil
+		case syscall.EAGAIN:
+			return false, nil
+		case syscall.EINTR:
+		default:
+			return true, err
 		}
 	}
+}
+
+// fault is an error as package net has it; nil if err is.
+func fault(op string, c net.Conn, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
 // Reset closes a connection so that its peer sees that it broke: by RST, and without close_notify. What can't be reset is
@@ -74,14 +92,14 @@ func Reset(c net.Conn) {
 	}
 }
 
-// inner returns the innermost connection that reads and writes the same bytes; nil while something is in between.
+// inner returns the innermost connection that reads the same bytes; nil while something is to be returned before.
 func inner(c net.Conn) net.Conn {
 	for {
-		around, ok := c.(Around)
+		outer, ok := c.(Around)
 		if !ok {
 			return c
 		}
-		if c = around.Under(); c == nil {
+		if c = outer.Under(); c == nil {
 			return nil
 		}
 	}

@@ -24,6 +24,7 @@ func TestWait(t *testing.T) {
 		}{
 			"bytes":             {func(l link) { io.WriteString(l.theirs, "x") }, nil, "x"},
 			"the end":           {func(l link) { l.theirs.CloseWrite() }, nil, ""},
+			"a reset":           {func(l link) { Reset(l.theirs) }, syscall.ECONNRESET, ""},
 			"too late":          {func(l link) { l.ours.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded, ""},
 			"in time":           {func(l link) { l.ours.SetReadDeadline(time.Now().Add(time.Hour)); io.WriteString(l.theirs, "x") }, nil, "x"},
 			"closed by us":      {func(l link) { l.ours.Close() }, net.ErrClosed, ""},

@@ -5,7 +5,6 @@ package socket
 import (
 	"io"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -128,7 +127,7 @@ func (s *splicer) fillPipe(fd uintptr) bool {
 	case unix.EINVAL, unix.ENOSYS: // this kernel can't, or not with this
 		s.copies = true
 	default:
-		s.err = s.fault("read", s.from, err)
+		s.err = fault("read", s.from, err)
 	}
 	s.release()
 	return true
@@ -142,7 +141,7 @@ func (s *splicer) drainPipe(fd uintptr) bool {
 		case err == unix.EAGAIN: //nolint:errorlint // it is an Errno
 			return false
 		case err != nil:
-			s.err = s.fault("write", s.to, err)
+			s.err = fault("write", s.to, err)
 			return true
 		}
 		s.n -= n
@@ -157,10 +156,6 @@ func splice(from, to, most int) (int, error) {
 			return int(n), err
 		}
 	}
-}
-
-func (s *splicer) fault(op string, c net.Conn, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("splice", err)}
 }
 
 // copy carries through a buffer instead.

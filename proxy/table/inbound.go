@@ -4,6 +4,7 @@ package table
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -35,6 +36,8 @@ type PortPolicy struct {
 	Authorizer *evaluate.Authorizer
 	Labels     observe.Labels
 	Series     observe.Series
+	// ServerFirst remembers, until the policy is replaced, that the application spoke first though nobody declared it.
+	ServerFirst atomic.Bool
 }
 
 // Port returns the policy of a port; nil only before the first policy has come.

@@ -20,6 +20,8 @@ type Port struct {
 	Foreign bool
 	// Series takes what never gets as far as a backend.
 	Series *SeriesSet
+	// ServerFirst remembers, until the table is replaced, that a server spoke first though nobody declared the protocol.
+	ServerFirst atomic.Bool
 
 	router   *evaluate.Router // nil: everything goes to the only backend
 	backends map[*meshconfig.WeightedBackend]*Backend

@@ -3,7 +3,6 @@
 package upstream
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/proxy/http1"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // Conn1 is a connection of HTTP/1.1 to an endpoint, borrowed for one request. Put or Close gives it back.
@@ -68,7 +68,7 @@ func (c *Conn1) Close() error {
 func (c *Conn1) Failed(err error) (failure *Failure, stale bool) {
 	failure = &Failure{Reason: refusal.UpstreamFailed, Err: fmt.Errorf("from %v: %w", c.endpoint.Address, err)}
 	var alert *net.OpError
-	_, secured := c.NetConn().(*tls.Conn)
+	_, secured := c.NetConn().(*socket.TLS)
 	switch {
 	case c.Written() == c.mark:
 		failure.Undelivered = true

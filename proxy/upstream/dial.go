@@ -14,6 +14,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // Failure is why a request or connection to an endpoint failed.
@@ -80,7 +81,7 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 		offered = append(offered, also)
 	}
 	var peer *x509.Certificate
-	client := tls.Client(conn, &tls.Config{
+	client := socket.Client(conn, &tls.Config{
 		MinVersion:           tls.VersionTLS13,
 		NextProtos:           offered,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
@@ -90,7 +91,9 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 			peer, err = e.judge(credentials.Roots(), now(), raw)
 			return err
 		},
-	})
+		// Records that grow are for pages in browsers.
+		DynamicRecordSizingDisabled: true,
+	}, e.registry.options.Budget)
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
