@@ -108,7 +108,7 @@ const (
 // streamsUnknown is how many streams a client has open before it knows how many it may.
 const streamsUnknown = 100
 
-// Server makes the serving side of a connection whose preface has not been read. accept makes the sink of a new stream:
+// Server makes the serving side of a connection whose preface has not been read; TLS has done its handshake. accept makes the sink of a new stream:
 // the reader calls it and then Sink.Head, with no lock held. If it returns nil the stream is refused, REFUSED_STREAM.
 func Server(c net.Conn, cfg *Config, accept func(*Stream) Sink) *Conn {
 	conn := newConn(c, cfg)
@@ -117,7 +117,7 @@ func Server(c net.Conn, cfg *Config, accept func(*Stream) Sink) *Conn {
 	return conn
 }
 
-// Client makes the calling side of a connection.
+// Client makes the calling side of a connection; TLS has done its handshake.
 //
 // changed, which may be nil, is told when the first SETTINGS of the server have come, when there is room where there was
 // none, when the last stream has ended, when the connection takes no new streams any more, and at last when it is over. No
