@@ -85,7 +85,7 @@ func TestASlowReaderLeavesItsNeighboursAlone(t *testing.T) {
 func TestALotGoesBothWaysAtOnce(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
-		const size, streams = 4 << 20, 4
+		const size, streams = 1 << 20, 4
 		p := newPair(t, v.declared, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			http.NewResponseController(w).EnableFullDuplex()
 			io.Copy(w, r.Body)
