@@ -104,7 +104,7 @@ func TestAProbeTellsTheStatusAlone(t *testing.T) {
 	url := startServer(t, Options{Probes: []probe.Spec{
 		{ID: "good", Kind: probe.HTTP, Port: app, Path: "/large"},
 		{ID: "bad", Kind: probe.HTTP, Port: app, Path: "/sick"},
-		{ID: "none", Kind: probe.TCP, Port: closedPort(t)},
+		{ID: "none", Kind: probe.TCP, Port: closedPort},
 	}})
 	for id, want := range map[string]int{"good": 200, "bad": 500, "none": 503, "other": 404} {
 		status, body := get(t, "GET", url+probe.Path(id))
@@ -207,7 +207,7 @@ func TestMetricsAreMerged(t *testing.T) {
 
 func TestWithoutAnApplicationThePageIsOurs(t *testing.T) {
 	m := telemetry.New(telemetry.Options{})
-	url := startServer(t, Options{Metrics: m.Gatherer(), Scraped: m.ApplicationScraped, Scrape: &probe.Scrape{Port: closedPort(t), Path: "/metrics"}})
+	url := startServer(t, Options{Metrics: m.Gatherer(), Scraped: m.ApplicationScraped, Scrape: &probe.Scrape{Port: closedPort, Path: "/metrics"}})
 	if status, body := get(t, "GET", url+"/metrics"); status != 200 || !strings.Contains(body, "heddle_build_info") {
 		t.Error(status, body)
 	}
