@@ -71,7 +71,7 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	switch {
 	case err != nil:
 		k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
-	case protocol == MeshTLS:
+	case protocol == MeshTLS, protocol == TLS && endsTLS(policy.Protocol, strict):
 		k.secure(ctx)
 	case protocol == Unknown && wait == in.Limits.FirstByte && c.Buffered() == 0:
 		k.report(refusal.Newf(refusal.NoFirstByte, "in %v", wait))
@@ -80,6 +80,12 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	default:
 		k.carry(ctx, protocol)
 	}
+}
+
+// endsTLS says whether TLS without an ALPN name of the mesh is for the proxy to end, as that of peers that are no proxies
+// of ours: where an application with TLS of its own can't be meant, or nothing could be let through.
+func endsTLS(p meshconfig.Protocol, strict bool) bool {
+	return !serverMaySpeak(p) || strict && p == meshconfig.Protocol_PROTOCOL_UNSPECIFIED
 }
 
 // serverMaySpeak says whether the server of a port may be the one that speaks first.

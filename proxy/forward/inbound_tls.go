@@ -26,9 +26,9 @@ func (k *call) secure(ctx context.Context) {
 	k.content = k.in.Peek(conn)
 	defer k.content.Close()
 	switch conn.ConnectionState().NegotiatedProtocol {
-	case upstream.ALPNHTTP1:
+	case upstream.ALPNHTTP1, upstream.PlainHTTP1:
 		k.http(ctx, HTTP1)
-	case upstream.ALPNHTTP2:
+	case upstream.ALPNHTTP2, upstream.PlainHTTP2:
 		k.http(ctx, HTTP2)
 	case upstream.ALPNTCP:
 		k.tcp(ctx, Opaque)
@@ -71,8 +71,10 @@ func (k *call) linger() {
 // config is that of one handshake. Sessions are not resumed, so that every connection proves the caller's identity anew.
 func (k *call) config() *tls.Config {
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{upstream.ALPNHTTP1, upstream.ALPNHTTP2, upstream.ALPNTCP, upstream.ALPNDetect},
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{
+			upstream.ALPNHTTP1, upstream.ALPNHTTP2, upstream.ALPNTCP, upstream.ALPNDetect, upstream.PlainHTTP2, upstream.PlainHTTP1,
+		},
 		SessionTicketsDisabled: true,
 		ClientAuth:             tls.RequireAnyClientCert, // VerifyPeerCertificate judges it
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
@@ -74,10 +75,14 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if own == nil {
 		return nil, time.Time{}, errNoCertificate
 	}
+	offered := []string{alpn}
+	if also, ok := foreign[alpn]; ok {
+		offered = append(offered, also)
+	}
 	var peer *x509.Certificate
 	client := tls.Client(conn, &tls.Config{
 		MinVersion:           tls.VersionTLS13,
-		NextProtos:           []string{alpn},
+		NextProtos:           offered,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
 		InsecureSkipVerify:   true, // because names are SPIFFE IDs: VerifyPeerCertificate judges the chain and the identity
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
@@ -89,7 +94,7 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
-	if got := client.ConnectionState().NegotiatedProtocol; got != alpn {
+	if got := client.ConnectionState().NegotiatedProtocol; !slices.Contains(offered, got) {
 		return nil, time.Time{}, fmt.Errorf("it does not speak %s", alpn)
 	}
 	expires := peer.NotAfter

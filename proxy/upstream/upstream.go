@@ -30,6 +30,15 @@ const (
 	ALPNDetect = "heddle/detect" // nobody declared the port's protocol, and the bytes did not tell it either
 )
 
+// The ALPN names that peers which are no proxies of ours have for the same; mesh TLS takes them too.
+const (
+	PlainHTTP1 = "http/1.1"
+	PlainHTTP2 = "h2"
+)
+
+// foreign is the other name of a protocol; of most there is none.
+var foreign = map[string]string{ALPNHTTP1: PlainHTTP1, ALPNHTTP2: PlainHTTP2}
+
 // Key names an endpoint and its state. Whatever changes how connections are made is part of it.
 type Key struct {
 	Address netip.AddrPort
