@@ -3,245 +3,233 @@
 package forward
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
+	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/balance"
+	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/table"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-// exchange is one request and its answer.
+// exchange is one request and its answer: what is decided about them, without I/O, for every version of HTTP.
+//
+// What moves the bytes, the driver, calls from one goroutine at a time, in this order:
+//
+//	x.begin(side, conn, version, head)
+//	why := x.route()                        // may it go on, and where to
+//	why = x.next()                          // picks an endpoint: x.pick.Endpoint, to be spoken to in x.upstreamVersion()
+//	x.outgoing(&out)                        // the head that is sent to it
+//	x.again(failure, answer, replayable)    // after a failed try: whether there is another endpoint to be tried
+//	x.inform(answer)                        // an interim answer, on its way to the caller
+//	why = x.answer(answer)                  // the final one
+//	x.trailer(fields), x.requestTrailer(fields)
+//	body, ok := x.refuse(why, &out)         // instead of an answer
+//	x.finish()                              // always
+//
+// The request's strings must stay valid until finish. An exchange is used again by the next begin.
 type exchange struct {
+	entry
 	side    *side
 	conn    *served
-	w       http.ResponseWriter
-	r       *http.Request
-	target  target
-	body    *replay
-	version upstream.Version
-	upgrade string // the protocol that the caller wants to upgrade to, or ""
+	request *message.Head
+	version upstream.Version // that the caller speaks
 
-	// pick chooses where to send it, given where it failed; and says which series it counts in.
-	pick func(failed *upstream.Endpoint) (balance.Pick, *refusal.Error)
-	// prepare changes the header that is sent; it may be nil.
-	prepare func(http.Header)
+	path    string // normalised, or what is none: "*", or empty with CONNECT
+	query   string // with its question mark, or empty
+	changed bool   // the path is not as the caller sent it
+	upgrade string // the protocol that the caller wants to upgrade to, or empty
+	tunnel  bool   // it may become something else than HTTP: an upgrade or CONNECT
+
+	asks    evaluate.Request
+	port    *table.Port
+	choice  table.Choice
+	backend *table.Backend
+	pick    balance.Pick // its Endpoint is nil while there is none
+
+	// timeout is how long it may take from now to the end of the answer; 0 is for ever.
+	timeout time.Duration
 	// mark says whether the caller is a proxy of the mesh, which is told when the application did not see the request.
 	mark bool
 	// retry says whether a request that failed may be tried once more.
 	retry bool
+	// status is that of a refusal, where it is not its reason's.
+	status int
+	// last says whether the connection should take no further request.
+	last bool
+	// answered says that the head of the final answer, or refusal, was decided on.
+	answered bool
 
-	series  observe.Series
-	event   observe.Event
-	started bool // the answer's header is out
-	broken  bool // the answer broke off: the caller must see that
-
-	upgraded bool // the bytes of the event are those of the upgraded connection
+	series observe.Series
+	event  observe.Event
 }
 
-// target is what a request asks for.
-type target struct {
-	path   string // normalised, or what has none: "*" or the authority of CONNECT
-	prefix string // what stands before it in the absolute form: "http://host"
-	query  string
-	asked  bool // there is a question mark
-}
-
-// newExchange begins a request.
-func (s *side) newExchange(conn *served, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{
-		side: s, conn: conn, w: w, r: r, body: newReplay(r, s.Limits.ReplayBytes), series: conn.series,
+// begin begins a request. Nil cutters are of what no policy can end.
+func (x *exchange) begin(s *side, conn *served, version upstream.Version, request *message.Head, cut cutter) {
+	now := s.Clock()
+	s.running.begin()
+	path, _, _ := strings.Cut(request.Path, "?")
+	*x = exchange{
+		entry: entry{cutter: cut}, side: s, conn: conn, request: request, version: version,
+		last: s.leave(conn, now), series: conn.series,
 		event: observe.Event{
-			Labels: conn.labels, Protocol: "http1", Method: r.Method, Path: r.URL.Path, GRPCStatus: -1,
-			Start: s.Clock(), Source: conn.Source, Destination: conn.Destination,
+			Labels: conn.labels, Protocol: "http1", Method: request.Method, Path: path, GRPCStatus: -1, Start: now,
+			Source: conn.Source, Destination: conn.Destination,
 		},
 	}
-	if r.ProtoMajor == 2 {
-		x.version, x.event.Protocol = upstream.HTTP2, "http2"
-		if isGRPC(r.Header.Get("Content-Type")) {
+	if s.direction == observe.Inbound {
+		x.event.MTLS, x.event.Peer = conn.peer != nil, conn.peer
+	}
+	if version == upstream.HTTP2 {
+		x.event.Protocol = "http2"
+		if isGRPC(contentType(request)) {
 			x.event.Protocol = "grpc"
 		}
-	} else {
-		x.upgrade = upgradeOf(r.Header)
-		if !x.body.empty() {
-			// Answers may begin before the request has ended.
-			http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // HTTP/1.1 has it
-		}
 	}
-	if conn.leave(x.event.Start) {
-		w.Header().Set("Connection", "close") // of HTTP/2: GOAWAY
+}
+
+// route checks the request and decides where it goes, or why it does not.
+func (x *exchange) route() *refusal.Error {
+	if why := x.conn.refused; why != nil {
+		x.last = true
+		return why
 	}
-	return x
+	if why := x.read(); why != nil {
+		return why
+	}
+	if x.side.Budget.Full() {
+		return refusal.Newf(refusal.Overloaded, "%s", x.side.Limits.Over(limits.Memory))
+	}
+	if x.side.direction == observe.Inbound {
+		return x.admit()
+	}
+	return x.choose()
 }
 
 // read checks the request and finds out what it asks for.
 func (x *exchange) read() *refusal.Error {
-	bad := func(detail string) *refusal.Error { return refusal.Newf(refusal.BadRequest, "%s", detail) }
-	r := x.r
-	if r.Host == "" && r.ProtoAtLeast(1, 1) {
-		return bad("the request has no Host")
+	r := x.request
+	if r.Authority == "" && !r.HTTP10 {
+		return refusal.Newf(refusal.BadRequest, "the request has no Host")
 	}
-	if r.Method == http.MethodConnect {
-		return bad("CONNECT is not supported: send the protocol itself to the address")
-	}
-	raw, query, asked := strings.Cut(r.RequestURI, "?")
-	x.target = target{path: raw, query: query, asked: asked}
-	if raw == "*" && r.Method == http.MethodOptions {
+	x.upgrade = upgradeOf(r)
+	x.tunnel = x.upgrade != "" || r.Method == methodConnect
+	raw, _, _ := strings.Cut(r.Path, "?")
+	x.path, x.query = raw, r.Path[len(raw):]
+	if r.Method == methodConnect && r.Protocol == "" || raw == "*" && r.Method == methodOptions {
 		return nil
 	}
-	if r.URL.Scheme != "" && r.URL.Host != "" {
-		rest := raw[len(r.URL.Scheme)+len("://"):]
-		slash := strings.IndexByte(rest, '/')
-		if slash < 0 {
-			slash, raw = len(rest), "/"
-		} else {
-			raw = rest[slash:]
-		}
-		x.target.prefix = r.URL.Scheme + "://" + rest[:slash]
+	if raw == "" && r.Scheme != "" {
+		raw = "/" // of the absolute form
+		x.changed = true
 	}
 	path, ok := evaluate.NormalizePath(raw)
 	if !ok {
-		return bad("the path can be read in two ways, or holds characters that a path must not have")
+		return refusal.Newf(refusal.BadRequest, "the path can be read in two ways, or holds characters that a path must not have")
 	}
-	x.target.path, x.event.Path = path, path
+	x.changed = x.changed || path != raw
+	x.path, x.event.Path = path, path
 	return nil
 }
 
-// question is the request as evaluate sees it.
-func (x *exchange) question() *evaluate.Request {
-	return &evaluate.Request{Method: x.r.Method, Path: x.target.path, Authority: x.r.Host, Headers: lines(x.r.Header)}
+// admit asks the policy of the workload's port.
+func (x *exchange) admit() *refusal.Error {
+	port := x.conn.Destination.Port()
+	policy := x.side.Tables.Inbound(port)
+	x.series, x.event.Labels = policy.Series, policy.Labels
+	x.mark = x.conn.peer != nil
+	x.asked = question{
+		x.conn.caller(), evaluate.Op{Port: port, HTTP: true, Method: x.request.Method, Path: x.path},
+	}
+	// Registered first: a policy that changes from here on finds it.
+	x.enter(&x.conn.live)
+	rule, why := x.asked.judge(x.side.Tables.Inbound(port), x.event.Start)
+	x.event.Rule = rule
+	return why
 }
 
-// lines are a request's header lines.
-type lines http.Header
-
-// Value implements evaluate.Headers.
-func (l lines) Value(name string, i int) (string, bool) {
-	values := l[http.CanonicalHeaderKey(name)]
-	if i >= len(values) {
-		return "", false
+// choose asks the table of the port that was called for a backend.
+func (x *exchange) choose() *refusal.Error {
+	x.port = x.conn.destination.Port()
+	if x.port == nil {
+		return refusal.Newf(refusal.UnknownDestination, "%v has gone", x.conn.Destination)
 	}
-	return strings.Trim(values[i], " \t"), true
+	x.side.budget.earn()
+	x.retry = true
+	x.asks = evaluate.Request{
+		Method: x.request.Method, Path: x.path, Authority: x.request.Authority, Headers: (*headerLines)(x.request),
+	}
+	x.choice = x.port.Route(&x.asks)
+	x.backend = x.choice.Backend(rand.Uint64())
+	if x.backend == nil {
+		return refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", x.port.Service)
+	}
+	if !x.tunnel {
+		x.timeout = x.choice.Timeout
+	}
+	return nil
 }
 
-// request makes what is sent, for one try.
-func (x *exchange) request(ctx context.Context) *http.Request {
-	h := x.r.Header.Clone()
-	dropHopByHop(h)
-	dropOwn(h, x.side.direction == observe.Inbound)
-	if x.upgrade != "" {
-		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{x.upgrade}
+// next picks the endpoint for the first try.
+func (x *exchange) next() *refusal.Error {
+	pick, why := x.choosePick(nil)
+	if why != nil {
+		x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of("")
+		return why
 	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = nil // not net/http's
-	}
-	if x.prepare != nil {
-		x.prepare(h)
-	}
-	host := x.r.Host
-	if host == "" {
-		host = x.conn.Destination.String() // HTTP/1.0
-	}
-	out := &http.Request{
-		Method: x.r.Method,
-		URL: &url.URL{
-			Scheme: "http", Host: host, Opaque: x.target.prefix + x.target.path,
-			RawQuery: x.target.query, ForceQuery: x.target.asked,
-		},
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, Host: host, ContentLength: x.r.ContentLength,
-	}
-	out.Body, out.Trailer = x.body.try()
-	if out.Body != nil {
-		out.GetBody = func() (io.ReadCloser, error) { return x.body.again(out.Trailer) }
-	}
-	return out.WithContext(ctx)
+	x.take(pick)
+	return nil
 }
 
-// refuse answers that the request is not carried, or breaks the answer off that has begun.
-func (x *exchange) refuse(why *refusal.Error) {
-	x.event.Reason, x.event.Rule, x.event.Err = why.Reason, why.Rule, why
-	if x.started {
-		x.broken = true
+func (x *exchange) choosePick(failed *upstream.Endpoint) (balance.Pick, *refusal.Error) {
+	if x.side.direction == observe.Inbound {
+		x.conn.app.Begin()
+		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
+	}
+	return pickFrom(x.backend, x.port, failed)
+}
+
+// take begins a try.
+func (x *exchange) take(pick balance.Pick) {
+	x.pick = pick
+	x.event.Attempts++
+	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
+	if x.side.direction == observe.Inbound {
 		return
 	}
-	x.started = true
-	if why.Reason == refusal.CallerGone {
-		x.event.Status, x.broken = why.Reason.Meaning().Status, true
-		return
-	}
-	if x.version == upstream.HTTP1 {
-		x.body.drain(http.NewResponseController(x.w))
-	}
-	x.endUnlessWhole()
-	if x.mark && why.Undelivered {
-		x.w.Header().Set(undelivered, "1")
-	}
-	x.event.Status, x.event.GRPCStatus = answer(x.w, x.r, why)
-}
-
-// endUnlessWhole has a connection of HTTP/1.1 closed after an answer that begins before the request has ended. In its mode
-// for that net/http reads the rest of the request when the handler has returned, while it already waits for the next one,
-// and fails.
-func (x *exchange) endUnlessWhole() {
-	if x.version == upstream.HTTP1 && !x.body.ended() {
-		x.w.Header().Set("Connection", "close")
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of(pick.Workload)
+	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
+	if x.event.MTLS {
+		x.event.Peer = &pick.Endpoint.Identity
 	}
 }
 
-// finish reports the request, and breaks the connection or stream off if the answer did.
-func (x *exchange) finish() {
-	x.event.Duration = x.side.Clock().Sub(x.event.Start)
-	if !x.upgraded {
-		x.event.BytesIn = x.body.read.Load()
+// finish ends the request and reports it. It returns the time.
+func (x *exchange) finish() time.Time {
+	x.exit()
+	if x.pick.Endpoint != nil {
+		x.pick.Done()
 	}
+	now := x.side.Clock()
+	x.event.Duration = now.Sub(x.event.Start)
 	x.series.Observe(&x.event)
-	if x.broken {
-		panic(http.ErrAbortHandler)
+	x.side.running.end()
+	return now
+}
+
+// why says what an endpoint's failure means to the caller.
+func (x *exchange) why(failure *upstream.Failure) *refusal.Error {
+	return &refusal.Error{
+		Reason: failure.Reason, Detail: x.event.Endpoint.String(), Undelivered: failure.Undelivered, Cause: failure.Err,
 	}
 }
 
-// errTimeout is the cause of a context whose route's time is over.
-var errTimeout = errors.New("the route's timeout passed")
-
-// why says what a failure means to the caller.
-func (x *exchange) why(ctx context.Context, err error) *refusal.Error {
-	var known *refusal.Error
-	if errors.As(err, &known) {
-		return known
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		var cut *refusal.Error
-		switch {
-		case errors.As(cause, &cut):
-			return cut
-		case errors.Is(cause, errTimeout):
-			return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route, Cause: err}
-		}
-		return &refusal.Error{Reason: refusal.CallerGone, Cause: err}
-	}
-	if errors.Is(err, errNotReplayable) {
-		return &refusal.Error{Reason: refusal.ConnectFailed, Detail: "the first endpoint failed, and the body is too long to be sent again", Cause: err}
-	}
-	if cause := x.body.cause(); cause != nil {
-		var network net.Error
-		if errors.As(cause, &network) || isEnd(cause) {
-			return &refusal.Error{Reason: refusal.CallerGone, Cause: cause}
-		}
-		return &refusal.Error{Reason: refusal.BadRequest, Detail: "the request's body: " + cause.Error(), Cause: err}
-	}
-	var failure *upstream.Failure
-	if errors.As(err, &failure) {
-		return &refusal.Error{
-			Reason: failure.Reason, Detail: x.event.Endpoint.String(), Undelivered: failure.Undelivered, Cause: failure.Err,
-		}
-	}
-	return &refusal.Error{Reason: refusal.UpstreamFailed, Detail: x.event.Endpoint.String(), Cause: err}
+// late is why a request is given up whose timeout has passed.
+func (x *exchange) late() *refusal.Error {
+	return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route}
 }

@@ -18,22 +18,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
 
-// bothVersions runs a test over HTTP/1.1 and over HTTP/2.
-func bothVersions(t *testing.T, test func(t *testing.T, http2 bool)) {
+// versions are what a caller speaks, and what its server does.
+type versions struct {
+	http2    bool
+	declared meshconfig.Protocol
+}
+
+// bothVersions runs a test over HTTP/1.1 and over HTTP/2, to servers of each.
+func bothVersions(t *testing.T, test func(t *testing.T, v versions)) {
 	t.Helper()
-	for _, http2 := range []bool{false, true} {
-		t.Run(map[bool]string{false: "http1", true: "http2"}[http2], func(t *testing.T) { test(t, http2) })
+	for name, v := range map[string]versions{
+		"http1": {false, asHTTP}, "http2": {true, asHTTP2}, "http1 to http2": {false, asHTTP2}, "http2 to http1": {true, asHTTP},
+	} {
+		t.Run(name, func(t *testing.T) { test(t, v) })
 	}
 }
 
 func TestARequestGoesThroughUnchanged(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		var got *http.Request
 		var body []byte
@@ -47,11 +55,11 @@ func TestARequestGoesThroughUnchanged(t *testing.T) {
 			w.WriteHeader(http.StatusTeapot)
 			io.WriteString(w, "short and stout")
 		})
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		response, text := call{method: "POST", path: "/a%2fb//./c?x=1;y&z", body: "hello", header: http.Header{
 			"X-Many": {"1", "2"}, "User-Agent": {""}, "Proxy-Authorization": {"Basic x"}, "X-Forwarded-For": {"192.0.2.1"},
 			"Te": {"trailers"},
-		}}.do(t, clientOf(t, p.at, http2))
+		}}.do(t, clientOf(t, p.at, v.http2))
 
 		if response.StatusCode != http.StatusTeapot || text != "short and stout" {
 			t.Errorf("answer %d %q", response.StatusCode, text)
@@ -61,7 +69,7 @@ func TestARequestGoesThroughUnchanged(t *testing.T) {
 			t.Errorf("answer's header %v", response.Header)
 		}
 		wantMajor := 1
-		if http2 {
+		if v.declared == asHTTP2 {
 			wantMajor = 2
 		}
 		if got.ProtoMajor != wantMajor || got.Host != "cart" || got.RequestURI != "/a%2Fb/c?x=1;y&z" || string(body) != "hello" {
@@ -71,10 +79,13 @@ func TestARequestGoesThroughUnchanged(t *testing.T) {
 			"X-Many": {"1", "2"}, "Proxy-Authorization": {"Basic x"}, "X-Forwarded-For": {"192.0.2.1"}, "Te": {"trailers"},
 			"Content-Length": {"5"}, "X-Forwarded-Client-Cert": {"URI=spiffe://cluster.local/ns/shop/sa/web"},
 		}
+		if v.declared == asHTTP {
+			want["Connection"] = []string{"TE"} // RFC 9110, section 10.1.4
+		}
 		if fmt.Sprint(got.Header) != fmt.Sprint(want) {
 			t.Errorf("application got header %v, want %v", got.Header, want)
 		}
-		checkEvents(t, p, http2)
+		checkEvents(t, p, v.http2)
 	})
 }
 
@@ -175,7 +186,7 @@ func dial(t *testing.T, _ *proxy, address string) *net.TCPConn {
 
 func TestRequestsThatAreRefused(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, func(http.ResponseWriter, *http.Request) {}), settings{
-		limits: forward.Limits{HeaderBytes: 2 << 10},
+		limits: limits.Set{HeaderBytes: 2 << 10},
 	})
 	cases := map[string]struct {
 		request string
@@ -189,9 +200,9 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"with a broken escape":           {"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400},
 		"with space before the colon":    {"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400},
 		"with two lengths":               {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400},
-		"with an unknown coding":         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n", 501},
+		"with an unknown coding":         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n", 501},
 		"with a header that is too long": {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n\r\n", 431},
-		"with CONNECT":                   {"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 400},
+		"with CONNECT without a port":    {"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", 400},
 		"that are not HTTP":              {"\x00\x01\x02\x03 nothing\r\n\r\n", 400},
 	}
 	for name, c := range cases {
@@ -252,12 +263,12 @@ func TestTargetsInOtherForms(t *testing.T) {
 		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line))
 	}), settings{})
 	cases := map[string]string{
-		"OPTIONS * HTTP/1.1\r\nHost: a":                         "OPTIONS * HTTP/1.1",
-		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: a": "GET http://other.example/y?q HTTP/1.1",
-		"GET http://other.example HTTP/1.1\r\nHost: a":          "GET http://other.example/ HTTP/1.1",
-		"GET /? HTTP/1.1\r\nHost: a":                            "GET /? HTTP/1.1",
-		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                    "GET /a?b=%zz&c HTTP/1.1",
-		"GET / HTTP/1.0":                                        "GET / HTTP/1.1",
+		"OPTIONS * HTTP/1.1\r\nHost: a":                                     "OPTIONS * HTTP/1.1",
+		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: other.example": "GET http://other.example/y?q HTTP/1.1",
+		"GET http://other.example HTTP/1.1\r\nHost: other.example":          "GET http://other.example/ HTTP/1.1",
+		"GET /? HTTP/1.1\r\nHost: a":                                        "GET /? HTTP/1.1",
+		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                                "GET /a?b=%zz&c HTTP/1.1",
+		"GET / HTTP/1.0":                                                    "GET / HTTP/1.1",
 	}
 	for request, want := range cases {
 		if got := raw(t, p, request+"\r\n\r\n").Header.Get("X-Line"); got != want {
@@ -267,7 +278,7 @@ func TestTargetsInOtherForms(t *testing.T) {
 }
 
 func TestTrailersAndInterimAnswers(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>")
@@ -279,7 +290,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 			w.Header().Set("X-Sum", r.Trailer.Get("X-Ask")+"!")
 			w.Header().Set(http.TrailerPrefix+"X-Surprise", "yes")
 		})
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		var hints []string
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 			Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
@@ -289,7 +300,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 		})
 		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://cart/", io.MultiReader(strings.NewReader("body")))
 		r.Trailer = http.Header{"X-Ask": {"sum"}}
-		response, err := clientOf(t, p.at, http2).Do(r)
+		response, err := clientOf(t, p.at, v.http2).Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +319,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 }
 
 func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			control := http.NewResponseController(w)
@@ -324,10 +335,10 @@ func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
 				}
 			}
 		})
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		body, feed := io.Pipe()
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://cart/", body)
-		response, err := clientOf(t, p.at, http2).Do(r)
+		response, err := clientOf(t, p.at, v.http2).Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -348,7 +359,7 @@ func TestBodiesStreamBothWaysAtOnce(t *testing.T) {
 }
 
 func TestExpectContinue(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/no" {
@@ -357,13 +368,13 @@ func TestExpectContinue(t *testing.T) {
 			}
 			io.Copy(w, r.Body)
 		})
-		p := newPair(t, asHTTP, app, settings{})
-		client := clientOf(t, p.at, http2)
+		p := newPair(t, v.declared, app, settings{})
+		client := clientOf(t, p.at, v.http2)
 		expect := http.Header{"Expect": {"100-continue"}}
 		if got := (call{method: "POST", path: "/yes", body: "body", header: expect}).status(t, client, 200); got != "body" {
 			t.Errorf("body %q", got)
 		}
-		if !http2 {
+		if !v.http2 {
 			call{method: "POST", path: "/no", body: "body", header: expect}.status(t, client, 417)
 		}
 	})
@@ -420,7 +431,7 @@ func TestAnUpgradedConnection(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		gone := make(chan struct{}, 10)
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -432,8 +443,8 @@ func TestTimeouts(t *testing.T) {
 				gone <- struct{}{}
 			}
 		})
-		p := newPair(t, asHTTP, app, settings{})
-		p.client.service(asHTTP, func(port *meshconfig.ServicePort) {
+		p := newPair(t, v.declared, app, settings{})
+		p.client.service(v.declared, func(port *meshconfig.ServicePort) {
 			slow := func(path string) *meshconfig.Match {
 				return &meshconfig.Match{Path: &meshconfig.PathMatch{Type: meshconfig.PathMatch_TYPE_EXACT, Value: path}}
 			}
@@ -441,7 +452,7 @@ func TestTimeouts(t *testing.T) {
 				Name: "brief", RequestTimeout: 100, Matches: []*meshconfig.Match{slow("/slow"), slow("/late")},
 			}}
 		}, 1)
-		client := clientOf(t, p.at, http2)
+		client := clientOf(t, p.at, v.http2)
 		call{path: "/quick"}.status(t, client, 200)
 		response, body := call{path: "/slow"}.do(t, client)
 		if response.StatusCode != http.StatusGatewayTimeout || response.Header.Get("heddle-reason") != "timeout" || !strings.Contains(body, "route brief") {
@@ -462,7 +473,7 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestACallerThatGoesAwayCancels(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		started, gone := make(chan struct{}), make(chan struct{})
 		app := httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -470,11 +481,11 @@ func TestACallerThatGoesAwayCancels(t *testing.T) {
 			<-r.Context().Done()
 			close(gone)
 		})
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		ctx, cancel := context.WithCancel(t.Context())
 		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart/", nil)
 		go func() { <-started; cancel() }()
-		if _, err := clientOf(t, p.at, http2).Do(r); !errors.Is(err, context.Canceled) {
+		if _, err := clientOf(t, p.at, v.http2).Do(r); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 		<-gone

@@ -4,7 +4,6 @@ package forward
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
@@ -32,7 +31,6 @@ func NewInbound(options Options) *Inbound {
 	in.init(options, observe.Inbound)
 	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
 	in.apps.registry = in.Upstreams
-	in.engine = newEngine(http.HandlerFunc(in.handle), in.Options)
 	ctx, cancel := context.WithCancel(context.Background())
 	in.stop = cancel
 	in.helper.Go(func() { in.live.watch(ctx, in.Tables, in.Clock) })
@@ -51,7 +49,7 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 // Serve implements Server.
 func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close()
-	done, ok := in.begin()
+	done, ok := in.begin(c)
 	if !ok {
 		return
 	}
@@ -137,10 +135,16 @@ func (k *call) carry(ctx context.Context, protocol Protocol) {
 func (k *call) http(ctx context.Context, protocol Protocol) {
 	app := k.in.apps.acquire(k.conn.Destination)
 	defer k.in.apps.release(app)
-	k.in.engine.serve(ctx, &served{
-		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint,
+	c := &served{
+		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint, policy: k.policy,
 		peer: k.peer, expires: k.expires, series: k.policy.Series, labels: k.policy.Labels,
-	})
+	}
+	if k.peer != nil {
+		c.identity = "URI=" + k.peer.String()
+	}
+	k.in.live.join(&c.live)
+	defer k.in.live.part(&c.live)
+	k.in.http(ctx, c)
 }
 
 // tcp relays what is not HTTP, or not known yet to be. What an application speaks in TLS of its own is such, too.

@@ -44,7 +44,7 @@ func (k *call) secure(ctx context.Context) {
 
 // handshake makes the caller prove who it is.
 func (k *call) handshake(ctx context.Context) (*tls.Conn, *refusal.Error) {
-	ctx, cancel := context.WithTimeout(ctx, k.in.Limits.Header)
+	ctx, cancel := context.WithTimeout(ctx, k.in.Limits.Handshake)
 	defer cancel()
 	conn := tls.Server(k.conn.Peeker, k.config())
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
@@ -51,7 +52,9 @@ func (r *recorder) Bind(observe.Labels) observe.Series { return r }
 func (r *recorder) Observe(e *observe.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, *e)
+	kept := *e
+	kept.Method, kept.Path = strings.Clone(e.Method), strings.Clone(e.Path)
+	r.events = append(r.events, kept)
 }
 
 // wait returns the first event that is wanted, when it has come.
@@ -94,7 +97,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 // proxy is one direction of a proxy, with what it stands on.
 type proxy struct {
-	*testing.T
+	testing.TB
 	tables      *table.Store
 	upstreams   *upstream.Registry
 	server      forward.Server
@@ -104,16 +107,17 @@ type proxy struct {
 
 // settings of a proxy; the zero value is good.
 type settings struct {
-	limits      forward.Limits
+	limits      limits.Set
 	upstream    upstream.Options
 	credentials *testpki.Credentials
 	clock       func() time.Time
+	observer    observe.Observer // instead of a recorder
 }
 
 // start runs one direction of a proxy with an identity until the test ends.
-func start(t *testing.T, ca *testpki.Authority, id identity.ID, inbound bool, s settings) *proxy {
+func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s settings) *proxy {
 	t.Helper()
-	p := &proxy{T: t, events: &recorder{}, credentials: s.credentials}
+	p := &proxy{TB: t, events: &recorder{}, credentials: s.credentials}
 	if p.credentials == nil {
 		p.credentials = ca.Credentials(t, id)
 	}
@@ -122,9 +126,12 @@ func start(t *testing.T, ca *testpki.Authority, id identity.ID, inbound bool, s 
 	}
 	s.upstream.Credentials, s.upstream.Clock = p.credentials, s.clock
 	p.upstreams = upstream.NewRegistry(s.upstream)
-	p.tables = table.New(table.Options{Upstreams: p.upstreams, Observer: p.events, Hold: 200 * time.Millisecond})
+	if s.observer == nil {
+		s.observer = p.events
+	}
+	p.tables = table.New(table.Options{Upstreams: p.upstreams, Observer: s.observer, Hold: 200 * time.Millisecond})
 	options := forward.Options{
-		Tables: p.tables, Upstreams: p.upstreams, Credentials: p.credentials, Observer: p.events, Log: logr.Discard(),
+		Tables: p.tables, Upstreams: p.upstreams, Credentials: p.credentials, Observer: s.observer, Log: logr.Discard(),
 		Clock: s.clock, Peek: listener.Peek, Limits: s.limits,
 	}
 	if inbound {
@@ -147,7 +154,7 @@ func start(t *testing.T, ca *testpki.Authority, id identity.ID, inbound bool, s 
 // listen takes connections as if they had been going to an address, and returns where.
 func (p *proxy) listen(destination netip.AddrPort) netip.AddrPort {
 	p.Helper()
-	return accept(p.T, func(c net.Conn) {
+	return accept(p.TB, func(c net.Conn) {
 		p.server.Serve(p.Context(), &forward.Conn{
 			Peeker: listener.Peek(c), Source: addrOf(c.RemoteAddr()), Destination: destination,
 		})
@@ -157,7 +164,7 @@ func (p *proxy) listen(destination netip.AddrPort) netip.AddrPort {
 func addrOf(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
 
 // accept gives each connection to serve, in a goroutine, and closes what is left when the test ends.
-func accept(t *testing.T, serve func(net.Conn)) netip.AddrPort {
+func accept(t testing.TB, serve func(net.Conn)) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -231,6 +238,7 @@ const (
 
 	undeclared = meshconfig.Protocol_PROTOCOL_UNSPECIFIED
 	asHTTP     = meshconfig.Protocol_PROTOCOL_HTTP1
+	asHTTP2    = meshconfig.Protocol_PROTOCOL_HTTP2
 	asTCP      = meshconfig.Protocol_PROTOCOL_TCP
 )
 

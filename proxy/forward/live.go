@@ -39,42 +39,106 @@ func (q question) judge(policy *table.PortPolicy, now time.Time) (rule string, w
 	return decision.Rule, &refusal.Error{Reason: refusal.Denied, Rule: decision.Rule, Detail: who}
 }
 
-// live is what is being carried inbound, so that a policy that changes can end it.
+// live is the inbound connections on which something is being carried, so that a policy that changes can end it.
 type live struct {
-	mu      sync.Mutex
-	entries map[*liveEntry]struct{}
+	mu    sync.Mutex
+	conns map[*liveConn]struct{}
 }
 
-// liveEntry is one connection or request.
-type liveEntry struct {
-	question
-	cut context.CancelCauseFunc
+// liveConn is what is being carried on one connection.
+type liveConn struct {
+	mu    sync.Mutex
+	first *entry
 }
 
-// add registers a connection or request. The function that it returns ends that.
-func (l *live) add(q question, cut context.CancelCauseFunc) (done func()) {
-	e := &liveEntry{q, cut}
+// entry is one connection or request that is being carried. It is in the list of its liveConn from enter to exit.
+type entry struct {
+	cutter     cutter
+	asked      question
+	on         *liveConn
+	prev, next *entry
+}
+
+// cutter ends what is carried, because of a refusal. It runs with the connection's list locked: it must not wait for
+// anything, nor take a lock under which exit is called.
+type cutter interface{ cut(why *refusal.Error) }
+
+// join makes a connection one that is judged anew.
+func (l *live) join(c *liveConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.entries == nil {
-		l.entries = make(map[*liveEntry]struct{})
+	if l.conns == nil {
+		l.conns = make(map[*liveConn]struct{})
 	}
-	l.entries[e] = struct{}{}
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.entries, e)
-	}
+	l.conns[c] = struct{}{}
 }
+
+// part undoes join.
+func (l *live) part(c *liveConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// enter lists the entry, whose question was asked.
+func (e *entry) enter(c *liveConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.on, e.prev, e.next = c, nil, c.first
+	if e.next != nil {
+		e.next.prev = e
+	}
+	c.first = e
+}
+
+// exit undoes enter, if that was called.
+func (e *entry) exit() {
+	c := e.on
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		c.first = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	}
+	e.on, e.prev, e.next = nil, nil, nil
+}
+
+// add registers a connection that is not HTTP. The function that it returns ends that.
+func (l *live) add(q question, cut context.CancelCauseFunc) (done func()) {
+	c := &liveConn{}
+	e := &entry{cutter: cutFunc(cut), asked: q}
+	e.enter(c)
+	l.join(c)
+	return func() { l.part(c) }
+}
+
+// cutFunc makes a cutter of a context's cancel function.
+type cutFunc context.CancelCauseFunc
+
+func (f cutFunc) cut(why *refusal.Error) { f(why) }
 
 // judge cuts what a policy denies. Everything else goes on.
 func (l *live) judge(policy *table.Inbound, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := range l.entries {
-		_, why := e.judge(policy.Port(e.op.Port), now)
-		if why != nil {
-			e.cut(&refusal.Error{Reason: refusal.PolicyChanged, Rule: why.Rule, Detail: why.Error()})
+	for c := range l.conns {
+		c.judge(policy, now)
+	}
+}
+
+func (c *liveConn) judge(policy *table.Inbound, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.first; e != nil; e = e.next {
+		if _, why := e.asked.judge(policy.Port(e.asked.op.Port), now); why != nil {
+			e.cutter.cut(&refusal.Error{Reason: refusal.PolicyChanged, Rule: why.Rule, Detail: why.Error()})
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
-	"github.com/heddle-mesh/heddle/proxy/forward"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
@@ -190,9 +190,7 @@ func TestDrainingTellsCallersToLeave(t *testing.T) {
 	}
 	call{}.status(t, client, 200) // later ones are served all the same
 	call{}.status(t, clientOf(t, p.at, true), 200)
-	if n := p.client.server.Active(); n != 0 {
-		t.Errorf("%d active", n)
-	}
+	eventually(t, "nothing is active", func() bool { return p.client.server.Active() == 0 })
 }
 
 func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
@@ -204,12 +202,12 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		result := make(chan error, 1)
 		go func() {
-			_, err := attempt(t.Context(), clientOf(t, p.at, http2), "GET")
+			_, err := attempt(t.Context(), clientOf(t, p.at, v.http2), "GET")
 			result <- err
 		}()
 		<-started
@@ -226,9 +224,9 @@ func TestShutdownWaitsForWhatRunsAndCutsItInTheEnd(t *testing.T) {
 			t.Error(err)
 		}
 
-		p = newPair(t, asHTTP, app, settings{})
+		p = newPair(t, v.declared, app, settings{})
 		go func() {
-			_, err := attempt(t.Context(), clientOf(t, p.at, http2), "GET")
+			_, err := attempt(t.Context(), clientOf(t, p.at, v.http2), "GET")
 			result <- err
 		}()
 		<-started
@@ -247,7 +245,7 @@ func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
 	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	p := newPair(t, asTCP, app, settings{
 		upstream: upstream.Options{DrainTimeout: 100 * time.Millisecond},
-		limits:   forward.Limits{HalfClosed: 50 * time.Millisecond},
+		limits:   limits.Set{HalfClosed: 50 * time.Millisecond},
 	})
 	conn := dial(t, p.client, p.at.String())
 	io.WriteString(conn, "x")
@@ -260,7 +258,7 @@ func TestWhatAnEndpointIsDoingWhenItLeavesIsEndedInTheEnd(t *testing.T) {
 
 	// A side that has ended, of which the other says nothing.
 	silent := newPair(t, asTCP, accept(t, func(c net.Conn) { c.Read(make([]byte, 1)); <-t.Context().Done() }), settings{
-		limits: forward.Limits{HalfClosed: 50 * time.Millisecond},
+		limits: limits.Set{HalfClosed: 50 * time.Millisecond},
 	})
 	conn = dial(t, silent.client, silent.at.String())
 	conn.CloseWrite()

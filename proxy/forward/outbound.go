@@ -5,8 +5,6 @@ package forward
 import (
 	"context"
 	"math/rand/v2"
-	"net/http"
-	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/balance"
@@ -23,14 +21,13 @@ type Outbound struct{ side }
 func NewOutbound(options Options) *Outbound {
 	o := &Outbound{}
 	o.init(options, observe.Outbound)
-	o.engine = newEngine(http.HandlerFunc(o.handle), o.Options)
 	return o
 }
 
 // Serve implements Server.
 func (o *Outbound) Serve(ctx context.Context, c *Conn) {
 	defer c.Close()
-	done, ok := o.begin()
+	done, ok := o.begin(c)
 	if !ok {
 		return
 	}
@@ -79,71 +76,16 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	case c.Buffered() == 0:
 		// It came and went, as some health checks do.
 	default:
-		o.http(ctx, c, d, port, HTTP1) // it is not, and the engine says so
+		o.http(ctx, c, d, port, HTTP1) // it is not, and is answered so
 	}
 }
 
 // http speaks HTTP with the caller.
 func (o *Outbound) http(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol) {
 	series, labels := port.Series.Of("")
-	o.engine.serve(ctx, &served{
+	o.side.http(ctx, &served{
 		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels,
 	})
-}
-
-// handle carries one request.
-func (o *Outbound) handle(w http.ResponseWriter, r *http.Request) {
-	conn := connOf(r)
-	conn.state.Store(handled)
-	defer o.running.add(nil)()
-	x := o.newExchange(conn, w, r)
-	defer x.finish()
-	if conn.refused != nil {
-		w.Header().Set("Connection", "close")
-		x.refuse(conn.refused)
-		return
-	}
-	if why := x.read(); why != nil {
-		x.refuse(why)
-		return
-	}
-	port := conn.destination.Port()
-	if port == nil {
-		x.refuse(refusal.Newf(refusal.UnknownDestination, "%v has gone", conn.Destination))
-		return
-	}
-	o.budget.earn()
-	x.retry = true
-	choice := port.Route(x.question())
-	backend := choice.Backend(rand.Uint64())
-	if backend == nil {
-		x.refuse(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
-		return
-	}
-	x.series, x.event.Labels = backend.Series(choice.Route).Of("")
-	x.pick = func(failed *upstream.Endpoint) (balance.Pick, *refusal.Error) {
-		pick, why := pickFrom(backend, port, failed)
-		if why == nil {
-			x.series, x.event.Labels = backend.Series(choice.Route).Of(pick.Workload)
-			x.event.MTLS = pick.Endpoint.MTLS()
-			x.event.Peer = nil
-			if x.event.MTLS {
-				x.event.Peer = &pick.Endpoint.Identity
-			}
-		}
-		return pick, why
-	}
-	ctx, cancel := withTimeout(r.Context(), choice.Timeout, x.upgrade != "")
-	defer cancel()
-	x.send(ctx)
-}
-
-// withTimeout applies a route's timeout, but for what upgrades.
-func withTimeout(ctx context.Context, timeout time.Duration, upgrade bool) (context.Context, context.CancelFunc) {
-	if timeout == 0 || upgrade {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeoutCause(ctx, timeout, errTimeout)
 }
 
 // pickFrom picks an endpoint of a backend.

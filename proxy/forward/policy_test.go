@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -39,13 +39,13 @@ func ok(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestARequestThatAPolicyDenies(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
-		p := newPair(t, asHTTP, httpApp(t, ok), settings{})
+		p := newPair(t, v.declared, httpApp(t, ok), settings{})
 		p.server.policy(strict, deny,
 			rule("shop/cart/read", allow, web, []string{"GET"}, []string{"/public/*"}),
 			rule("shop/cart/secret", deny, web, nil, []string{"/public/secret"}))
-		client := clientOf(t, p.at, http2)
+		client := clientOf(t, p.at, v.http2)
 		if got := (call{path: "/public/x"}).status(t, client, 200); got != "as URI="+web.String() {
 			t.Errorf("the application saw %q", got)
 		}
@@ -73,12 +73,12 @@ func foreignCall(t *testing.T, p *pair, http2 bool) (*http.Response, string) {
 }
 
 func TestPlaintextCallers(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		var shift atomic.Int64
 		clock := func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
 		p := newPair(t, undeclared, httpApp(t, ok), settings{clock: clock})
-		response, body := foreignCall(t, p, http2)
+		response, body := foreignCall(t, p, v.http2)
 		if response.StatusCode != http.StatusForbidden || response.Header.Get("heddle-reason") != "plaintext_refused" || !strings.Contains(body, "mtls") {
 			t.Errorf("strict: status %d, header %v, body %q", response.StatusCode, response.Header, body)
 		}
@@ -92,16 +92,16 @@ func TestPlaintextCallers(t *testing.T) {
 			{Mtls: disabled, DefaultAction: allow},
 		} {
 			p.server.policyOf(policy)
-			if response, body := foreignCall(t, p, http2); response.StatusCode != http.StatusOK || body != "as " {
+			if response, body := foreignCall(t, p, v.http2); response.StatusCode != http.StatusOK || body != "as " {
 				t.Errorf("%v: plaintext gave %d %q", policy.GetMtls(), response.StatusCode, body)
 			}
 			// In every mode mTLS is taken.
-			if got := (call{path: "/"}).status(t, clientOf(t, p.at, http2), 200); got != "as URI="+web.String() {
+			if got := (call{path: "/"}).status(t, clientOf(t, p.at, v.http2), 200); got != "as URI="+web.String() {
 				t.Errorf("%v: mTLS gave %q", policy.GetMtls(), got)
 			}
 			if policy.GetPermissiveUntil() != 0 {
 				shift.Store(int64(2 * time.Hour)) // leaves have expired too, but the plaintext caller has none
-				if response, _ := foreignCall(t, p, http2); response.StatusCode != http.StatusForbidden {
+				if response, _ := foreignCall(t, p, v.http2); response.StatusCode != http.StatusForbidden {
 					t.Errorf("after the end of permissive: plaintext gave %d", response.StatusCode)
 				}
 				shift.Store(0)
@@ -133,7 +133,7 @@ func TestAMeshCallerThatIsLate(t *testing.T) {
 	app := accept(t, func(c net.Conn) { io.Copy(c, c) })
 	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, protocol, app, settings{limits: forward.Limits{Grace: time.Nanosecond}}) // everybody is late
+			p := newPair(t, protocol, app, settings{limits: limits.Set{Grace: time.Nanosecond}}) // everybody is late
 			for _, mode := range []meshconfig.MTLSMode{permissive, disabled} {
 				p.server.policyOf(&meshconfig.PortPolicy{
 					Mtls: mode, DefaultAction: deny, Protocol: protocol,
@@ -220,14 +220,14 @@ func TestAChangedPolicyCutsWhatItDeniesAlone(t *testing.T) {
 		started <- r.URL.Path
 		<-r.Context().Done()
 	})
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
-		p := newPair(t, asHTTP, app, settings{})
+		p := newPair(t, v.declared, app, settings{})
 		open := func(path string) io.ReadCloser {
 			ctx, cancel := context.WithCancel(t.Context())
 			t.Cleanup(cancel)
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart"+path, nil)
-			response, err := clientOf(t, p.at, http2).Do(r)
+			response, err := clientOf(t, p.at, v.http2).Do(r)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,11 +3,14 @@
 package forward
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
 
@@ -17,35 +20,61 @@ func isGRPC(contentType string) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// answer tells the caller why a request was refused, so that people and programs can read it: in a status, a header and
-// plain text, or for gRPC in a status of its own. It returns the statuses.
-func answer(w http.ResponseWriter, r *http.Request, why *refusal.Error) (status, grpcStatus int) {
-	meaning := why.Reason.Meaning()
-	h := w.Header()
-	h.Set(refusal.Header, string(why.Reason))
-	if isGRPC(r.Header.Get("Content-Type")) {
-		code := meaning.GRPC
-		if code == 0 {
-			code = 14 // UNAVAILABLE
-		}
-		h.Set("Content-Type", "application/grpc")
-		h.Set("Grpc-Status", strconv.Itoa(code))
-		h.Set("Grpc-Message", grpcMessage(why.Body()))
-		w.WriteHeader(http.StatusOK)
-		return http.StatusOK, code
+// refuse makes the answer that says why the request is not carried. When ok is false there is none: the answer has begun,
+// or the caller has gone, so the connection or stream is to be broken off.
+func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok bool) {
+	x.event.Reason, x.event.Rule, x.event.Err = why.Reason, why.Rule, why
+	if x.answered {
+		return "", false
 	}
-	status = meaning.Status
+	x.answered = true
+	if why.Reason == refusal.CallerGone {
+		x.event.Status = why.Reason.Meaning().Status
+		return "", false
+	}
+	h.Reset()
+	status := cmp.Or(x.status, why.Reason.Meaning().Status)
 	if status == 0 {
 		status = http.StatusServiceUnavailable
 	}
-	body := why.Body()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		w.Write([]byte(body)) //nolint:errcheck // the caller is gone, then
+	if isGRPC(contentType(x.request)) {
+		x.event.GRPCStatus = refuseGRPC(why, h)
+	} else {
+		body = explain(why, status, h)
 	}
-	return status, -1
+	h.Close, x.event.Status = x.last, h.Status
+	if x.mark && why.Undelivered {
+		h.Add(undelivered, "1")
+	}
+	if x.request.Method == http.MethodHead {
+		body, h.Length = "", 0
+	}
+	return body, true
+}
+
+// explain makes a refusal that people and programs can read: a status, a field and plain text.
+func explain(why *refusal.Error, status int, h *message.Head) (body string) {
+	body = why.Body()
+	h.Status, h.Length = status, int64(len(body))
+	h.Add(refusal.Header, string(why.Reason))
+	h.Add("Content-Type", "text/plain; charset=utf-8")
+	h.Add("Content-Length", strconv.Itoa(len(body)))
+	return body
+}
+
+// refuseGRPC makes one for gRPC: the status in fields of the head, and no content.
+func refuseGRPC(why *refusal.Error, h *message.Head) (code int) {
+	code = why.Reason.Meaning().GRPC
+	if code == 0 {
+		code = 14 // UNAVAILABLE
+	}
+	h.Status = http.StatusOK
+	h.Add(refusal.Header, string(why.Reason))
+	h.Add("Content-Type", "application/grpc")
+	h.Add("Grpc-Status", strconv.Itoa(code))
+	h.Add("Grpc-Message", grpcMessage(why.Body()))
+	h.Add("Content-Length", "0")
+	return code
 }
 
 // grpcMessage encodes a message as the gRPC protocol over HTTP/2 asks: percent-encoded UTF-8.
@@ -59,4 +88,18 @@ func grpcMessage(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// complain reports a request that could not be read, and makes the answer to it.
+func (s *side) complain(c *served, protocol string, status int, detail string, h *message.Head) (body string) {
+	why := refusal.Newf(refusal.BadRequest, "%s", detail)
+	if c.series != nil {
+		c.series.Observe(&observe.Event{
+			Labels: c.labels, Protocol: protocol, Status: status, GRPCStatus: -1, Start: s.Clock(), MTLS: c.peer != nil, Peer: c.peer,
+			Source: c.Source, Destination: c.Destination, Reason: why.Reason, Err: why,
+		})
+	}
+	h.Reset()
+	h.Close = true
+	return explain(why, status, h)
 }

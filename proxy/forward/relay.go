@@ -77,11 +77,6 @@ func limit(e end, wait time.Duration) {
 	}
 }
 
-// isEnd says whether an error is that the other side has gone.
-func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-}
-
 // primed is a side of which somebody has begun to read.
 type primed struct {
 	end

@@ -24,15 +24,15 @@ import (
 func nobody() netip.AddrPort { return netip.MustParseAddrPort("127.0.0.1:1") }
 
 func TestWhatWasNotDeliveredIsTriedOnceMore(t *testing.T) {
-	bothVersions(t, func(t *testing.T, http2 bool) {
+	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		var served atomic.Int64
 		app := httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 			served.Add(1)
 			io.Copy(w, r.Body)
 		})
-		p := newPair(t, asHTTP, app, settings{})
-		client := clientOf(t, p.at, http2)
+		p := newPair(t, v.declared, app, settings{})
+		client := clientOf(t, p.at, v.http2)
 		bad := map[string]netip.AddrPort{
 			"the endpoint refuses the connection":         nobody(),
 			"the endpoint's application does":             p.server.listen(nobody()),

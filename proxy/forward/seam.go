@@ -7,7 +7,7 @@
 //
 // Package listener accepts connections, learns their original destination and hands each over as a Conn, undetected: only
 // forward knows whether a port's protocol is declared, so it calls Conn.Detect when, and as long as, it needs to. The
-// HTTP engine behind forward rides on net/http and can be replaced without the listener, the tables or the pools knowing.
+// engines of HTTP behind forward can be replaced without the listener, the tables or the pools knowing.
 //
 //	out, in := forward.NewOutbound(options), forward.NewInbound(options)
 //	// for every accepted connection, in a goroutine of the listener:
@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/table"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
@@ -75,7 +76,7 @@ type Credentials interface {
 	Roots() *x509.CertPool
 }
 
-// Options are what both directions need. All but Limits are required.
+// Options are what both directions need. All but Limits, Count and Budget are required.
 type Options struct {
 	Tables    *table.Store
 	Upstreams *upstream.Registry
@@ -86,48 +87,13 @@ type Options struct {
 	// Clock is the proxy's one clock.
 	Clock func() time.Time
 	// Peek makes the content of a mesh TLS connection detectable, for ALPN heddle/detect.
-	Peek   func(net.Conn) Peeker
-	Limits Limits
-}
-
-// Limits bound what one caller can take. Zero values mean the defaults.
-type Limits struct {
-	// HeaderBytes bounds the header of a request, and of an answer; 128 KiB.
-	HeaderBytes int
-	// FirstByte is how long an inbound connection may stay silent where the caller speaks first; 10 s.
-	FirstByte time.Duration
-	// Header is how long the header of a request may take from its first byte, and a TLS handshake; 10 s.
-	Header time.Duration
-	// Idle is how long a connection of HTTP may wait for the next request; 10 minutes. Outbound also for the first.
-	Idle time.Duration
-	// HalfClosed is how long a TCP connection that one side has ended may carry nothing; 1 hour. One that is open both
-	// ways may be silent for ever: TCP keep-alive finds dead peers.
-	HalfClosed time.Duration
-	// Grace is how long a port that nobody declared is given to see its caller speak before its server is dialled, so that
-	// the server may speak first; 20 ms.
-	Grace time.Duration
-	// ReplayBytes bounds the bytes of a request's body that are held for a second try; 64 KiB.
-	ReplayBytes int
-	// Streams bounds the concurrent streams of one HTTP/2 connection; 250.
-	Streams int
-}
-
-func (l Limits) withDefaults() Limits {
-	set(&l.HeaderBytes, 128<<10)
-	set(&l.FirstByte, 10*time.Second)
-	set(&l.Header, 10*time.Second)
-	set(&l.Idle, 10*time.Minute)
-	set(&l.HalfClosed, time.Hour)
-	set(&l.Grace, 20*time.Millisecond)
-	set(&l.ReplayBytes, 64<<10)
-	set(&l.Streams, 250)
-	return l
-}
-
-func set[T int | time.Duration](value *T, to T) {
-	if *value == 0 {
-		*value = to
-	}
+	Peek func(net.Conn) Peeker
+	// Limits bound what callers can take. Zero fields mean the defaults.
+	Limits limits.Set
+	// Count counts what goes over a limit; nil counts nothing.
+	Count limits.Counter
+	// Budget counts the bytes that wait in buffers of both directions; nil: Limits.Memory of this direction's own.
+	Budget *limits.Budget
 }
 
 // Server is what the listener sees of either direction.

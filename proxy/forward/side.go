@@ -4,11 +4,10 @@ package forward
 
 import (
 	"context"
-	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
@@ -17,23 +16,30 @@ import (
 type side struct {
 	Options
 	direction observe.Direction
-	engine    *engine
-	conns     running // connections that are being served
-	running   running // requests, and connections that are not HTTP
+	leaving   atomic.Bool // callers are asked to leave
+	two       h2set       // open connections of HTTP/2
+	conns     running     // connections that are being served
+	running   running     // requests, and connections that are not HTTP
 	gone      atomic.Bool
 	budget    budget
 }
 
 func (s *side) init(o Options, d observe.Direction) {
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
+	if o.Count == nil {
+		o.Count = limits.Nop{}
+	}
+	if o.Budget == nil {
+		o.Budget = limits.NewBudget(o.Limits.Memory)
+	}
 	s.Options, s.direction = o, d
 	s.budget.tenths.Store(budgetStart)
 }
 
 // begin counts a connection that is to be served, until done is called. Once the proxy is going none is: its caller must
 // see that before it has sent anything.
-func (s *side) begin() (done func(), ok bool) {
-	done = s.conns.add(nil)
+func (s *side) begin(c *Conn) (done func(), ok bool) {
+	done = s.conns.add(c)
 	if s.gone.Load() {
 		done()
 		return nil, false
@@ -42,7 +48,11 @@ func (s *side) begin() (done func(), ok bool) {
 }
 
 // Drain implements Server.
-func (s *side) Drain() { s.engine.drain() }
+func (s *side) Drain() {
+	if !s.leaving.Swap(true) {
+		s.two.drain()
+	}
+}
 
 // Active implements Server.
 func (s *side) Active() int { return s.running.count() }
@@ -52,10 +62,11 @@ const quiet = 500 * time.Millisecond
 
 // Shutdown implements Server.
 func (s *side) Shutdown(ctx context.Context) error {
-	s.engine.drain() //nolint:contextcheck // it starts something and does not wait
+	s.Drain()
 	err := s.settle(ctx)
 	s.gone.Store(true)
-	s.engine.close()
+	s.two.close()
+	s.conns.cut()
 	s.running.cut()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
@@ -103,7 +114,7 @@ func (s *side) refuse(ctx context.Context, c *Conn, why *refusal.Error, series o
 	const patience = 250 * time.Millisecond // a caller that speaks first has spoken by then
 	protocol, err := detect(ctx, c, patience)
 	if err == nil && (protocol == HTTP1 || protocol == HTTP2) {
-		s.engine.serve(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
+		s.http(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
 		return
 	}
 	s.report(c, why, series, labels)
@@ -116,74 +127,4 @@ func (s *side) report(c *Conn, why *refusal.Error, series observe.Series, labels
 		Labels: labels, Protocol: "tcp", GRPCStatus: -1, Start: now,
 		Source: c.Source, Destination: c.Destination, Reason: why.Reason, Rule: why.Rule, Err: why,
 	})
-}
-
-// running counts what is being carried, and can cut it.
-type running struct {
-	mu    sync.Mutex
-	n     int
-	ever  int64
-	zero  chan struct{} // closed while n is 0
-	conns map[io.Closer]struct{}
-}
-
-// add counts one more; done undoes it. A closer is cut with the rest; it may be nil.
-func (r *running) add(c io.Closer) (done func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.n == 0 {
-		r.zero = make(chan struct{})
-	}
-	r.n++
-	r.ever++
-	if c != nil {
-		if r.conns == nil {
-			r.conns = make(map[io.Closer]struct{})
-		}
-		r.conns[c] = struct{}{}
-	}
-	return func() { r.done(c) }
-}
-
-func (r *running) done(c io.Closer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c != nil {
-		delete(r.conns, c)
-	}
-	if r.n--; r.n == 0 {
-		close(r.zero)
-	}
-}
-
-// total is how many were ever carried.
-func (r *running) total() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ever
-}
-
-func (r *running) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n
-}
-
-// none returns a channel that is closed when nothing is carried.
-func (r *running) none() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.zero == nil {
-		r.zero = make(chan struct{})
-		close(r.zero)
-	}
-	return r.zero
-}
-
-func (r *running) cut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.conns {
-		c.Close()
-	}
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
@@ -64,7 +64,7 @@ func TestAServerThatSpeaksFirst(t *testing.T) {
 	})
 	for name, protocol := range map[string]meshconfig.Protocol{"declared": asTCP, "undeclared": undeclared} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, protocol, app, settings{limits: forward.Limits{Grace: 5 * time.Millisecond}})
+			p := newPair(t, protocol, app, settings{limits: limits.Set{Grace: 5 * time.Millisecond}})
 			start := time.Now()
 			conn := dial(t, p.client, p.at.String())
 			line := make([]byte, 11)
@@ -85,7 +85,7 @@ func TestAServerThatSpeaksFirst(t *testing.T) {
 // On a port that nobody declared a caller may take its time and is carried as HTTP all the same.
 func TestACallerOfAnUndeclaredPortThatSpeaksLate(t *testing.T) {
 	app := httpApp(t, ok)
-	p := newPair(t, undeclared, app, settings{limits: forward.Limits{Grace: time.Millisecond}})
+	p := newPair(t, undeclared, app, settings{limits: limits.Set{Grace: time.Millisecond}})
 	p.server.policy(strict, deny, rule("shop/cart/get", allow, web, []string{"GET"}, nil))
 	conn := dial(t, p.client, p.at.String())
 	timer := time.NewTimer(50 * time.Millisecond)
@@ -157,8 +157,10 @@ func TestUnmeshedAndForeignDestinations(t *testing.T) {
 }
 
 func TestConnectionsThatSendNothing(t *testing.T) {
-	limits := forward.Limits{FirstByte: 30 * time.Millisecond, Idle: 30 * time.Millisecond, Header: 50 * time.Millisecond}
-	p := newPair(t, asHTTP, httpApp(t, ok), settings{limits: limits})
+	p := newPair(t, asHTTP, httpApp(t, ok), settings{limits: limits.Set{
+		FirstByte: 30 * time.Millisecond, Idle: 30 * time.Millisecond,
+		HeaderTime: 50 * time.Millisecond, Handshake: 50 * time.Millisecond,
+	}})
 	for _, c := range []struct {
 		side   *proxy
 		at     netip.AddrPort

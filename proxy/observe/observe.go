@@ -47,7 +47,8 @@ type Observer interface {
 // Series takes what happens under one set of labels.
 type Series interface {
 	// Observe counts one finished request, or one finished connection that is not HTTP, and writes its line of the access
-	// log. It runs on the hot path: it must not block and must not keep e, which is used again.
+	// log. It runs on the hot path: it must not block and must not keep e, nor e's Method and Path, whose memory is used
+	// again.
 	Observe(e *Event)
 }
 

@@ -17,7 +17,8 @@ type Endpoint struct {
 
 	registry *Registry
 	inFlight atomic.Int64
-	pools    [2]*pool // by Version
+	one      *pool1 // of HTTP/1.1
+	two      *pool2
 
 	// Guarded by Registry.mu.
 	holders int
@@ -30,8 +31,7 @@ type Endpoint struct {
 
 func newEndpoint(r *Registry, key Key) *Endpoint {
 	e := &Endpoint{Key: key, registry: r, open: make(map[io.Closer]struct{})}
-	e.pools[HTTP1] = newPool(e, HTTP1)
-	e.pools[HTTP2] = newPool(e, HTTP2)
+	e.one, e.two = newPool1(e), newPool2(e)
 	return e
 }
 
@@ -97,26 +97,19 @@ func (e *Endpoint) untrack(c io.Closer) {
 	}
 }
 
-// retire takes the idle connections out of the pools, for the caller to close when it holds no lock, and gives the rest
-// until the drain's time is over, or for ever. It says whether nothing at all is left. Registry.mu is held.
-func (e *Endpoint) retire(forever bool) (idle []*pooled, empty bool) {
+// retire takes the idle connections out of the pools and gives the rest until the drain's time is over, or for ever. It
+// returns what closes the idle ones, to be called when no lock is held, and says whether nothing at all is left.
+// Registry.mu is held.
+func (e *Endpoint) retire(forever bool) (idle []io.Closer, empty bool) {
 	e.mu.Lock()
 	e.retired = true
 	empty = len(e.open) == 0
 	e.mu.Unlock()
-	for _, p := range e.pools {
-		idle = append(idle, p.retire()...)
-	}
+	idle = append(e.one.retire(), e.two.retire()...)
 	if !empty && !forever {
 		e.drain = time.AfterFunc(e.registry.options.DrainTimeout, e.cut)
 	}
 	return idle, empty
-}
-
-func closeAll(conns []*pooled) {
-	for _, c := range conns {
-		c.close()
-	}
 }
 
 // revive undoes retire. Registry.mu is held.
@@ -125,9 +118,8 @@ func (e *Endpoint) revive() {
 	e.mu.Lock()
 	e.retired = false
 	e.mu.Unlock()
-	for _, p := range e.pools {
-		p.revive()
-	}
+	e.one.revive()
+	e.two.revive()
 }
 
 // stopDrain forgets the deadline. Registry.mu is held.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
+	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
 
@@ -81,40 +81,75 @@ func registry(t *testing.T, options Options) *Registry {
 	return r
 }
 
-func request(t *testing.T, method, body string) *http.Request {
-	t.Helper()
-	var reader io.Reader
-	if body != "" {
-		reader = strings.NewReader(body)
+// asked is a request of a test.
+func asked(method, body string) *message.Head {
+	h := &message.Head{Method: method, Authority: "service.example", Path: "/", Length: int64(len(body))}
+	h.Add("Host", h.Authority)
+	return h
+}
+
+// borrow borrows a connection of HTTP/1.1, or waits for one.
+func borrow(e *Endpoint) (*Conn1, *Failure) {
+	if c := e.Reuse(e.registry.options.Clock()); c != nil {
+		return c, nil
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://service.example/", reader)
-	if err != nil {
-		t.Fatal(err)
+	return e.Connect(time.Time{}, nil)
+}
+
+// begin sends a request on a connection of the pool and reads the head of the answer.
+func begin(e *Endpoint, method, body string) (*Conn1, *Failure) {
+	for {
+		c, why := borrow(e)
+		if why != nil {
+			return nil, why
+		}
+		request, answer := asked(method, body), &message.Head{}
+		err := errors.Join(c.WriteRequest(request), write(c, body), c.End(nil), c.Flush())
+		if err == nil {
+			err = c.ReadResponse(answer, request)
+		}
+		if err == nil {
+			return c, nil
+		}
+		failure, stale := c.Failed(err)
+		c.Close()
+		if !stale {
+			return nil, failure
+		}
 	}
-	return r
+}
+
+func write(c *Conn1, body string) error {
+	_, err := c.Write([]byte(body))
+	return err
+}
+
+// read reads the answer's content to its end and gives the connection back.
+func read(c *Conn1) (string, error) {
+	body, err := io.ReadAll(c)
+	c.Put(c.endpoint.registry.options.Clock())
+	return string(body), err
 }
 
 // exchange sends a request and reads the answer to its end.
-func exchange(t *testing.T, e *Endpoint, version Version, r *http.Request) string {
+func exchange(t *testing.T, e *Endpoint, method, body string) string {
 	t.Helper()
-	response, err := e.RoundTrip(version, r)
+	c, why := begin(e, method, body)
+	if why != nil {
+		t.Fatal(why)
+	}
+	text, err := read(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
+	return text
 }
 
 // refused checks an error.
-func refused(t *testing.T, err error, reason refusal.Reason, undelivered bool) {
+func refused(t *testing.T, failure *Failure, reason refusal.Reason, undelivered bool) {
 	t.Helper()
-	var failure *Failure
-	if !errors.As(err, &failure) {
-		t.Fatalf("error is %v, want a Failure", err)
+	if failure == nil {
+		t.Fatal("no Failure")
 	}
 	if failure.Reason != reason || failure.Undelivered != undelivered {
 		t.Errorf("%v, undelivered %v; want reason %s, undelivered %v", failure, failure.Undelivered, reason, undelivered)

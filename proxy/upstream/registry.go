@@ -3,7 +3,8 @@
 package upstream
 
 import (
-	"net/http"
+	"context"
+	"io"
 	"net/netip"
 	"sync"
 )
@@ -11,8 +12,10 @@ import (
 // Registry owns every endpoint that some table holds, and those that are still busy though none does.
 type Registry struct {
 	options Options
-	http1   *http.Transport
-	http2   *http.Transport
+	// ctx ends with the registry, and dials with it.
+	ctx   context.Context //nolint:containedctx // dials belong to nobody's request
+	end   context.CancelFunc
+	dials sync.WaitGroup
 
 	mu        sync.Mutex
 	endpoints map[Key]*Endpoint
@@ -26,7 +29,7 @@ func NewRegistry(options Options) *Registry {
 		endpoints: make(map[Key]*Endpoint),
 		held:      make(map[netip.AddrPort]int),
 	}
-	r.http1, r.http2 = newTransports(r.options)
+	r.ctx, r.end = context.WithCancel(context.Background())
 	return r
 }
 
@@ -51,11 +54,13 @@ func (r *Registry) Acquire(key Key) *Endpoint {
 // or the drain's time is over. If another endpoint of the same address is held then only the way to dial has changed, and
 // what is busy may go on without a deadline. Release the old after acquiring the new, so that this is seen.
 func (e *Endpoint) Release() {
-	closeAll(e.letGo())
+	for _, c := range e.letGo() {
+		c.Close()
+	}
 }
 
 // letGo is Release but for closing the idle connections, which it returns.
-func (e *Endpoint) letGo() []*pooled {
+func (e *Endpoint) letGo() []io.Closer {
 	r := e.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,8 +97,9 @@ func (r *Registry) Len() int {
 	return len(r.endpoints)
 }
 
-// Close cuts every connection.
+// Close cuts every connection, and waits for those that are being made to be given up.
 func (r *Registry) Close() {
+	r.end()
 	r.mu.Lock()
 	all := make([]*Endpoint, 0, len(r.endpoints))
 	for _, e := range r.endpoints {
@@ -104,4 +110,5 @@ func (r *Registry) Close() {
 	for _, e := range all {
 		e.cut()
 	}
+	r.dials.Wait()
 }

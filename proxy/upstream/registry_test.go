@@ -29,51 +29,48 @@ func TestAnEndpointThatLeaves(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { close(release) })
-	for version := range Version(2) {
-		r := registry(t, Options{DrainTimeout: 50 * time.Millisecond})
-		begin := func(e *Endpoint) *http.Response {
-			response, err := e.RoundTrip(version, request(t, "GET", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-started
-			return response
+	r := registry(t, Options{DrainTimeout: 50 * time.Millisecond})
+	beginOne := func(e *Endpoint) *Conn1 {
+		c, why := begin(e, "GET", "")
+		if why != nil {
+			t.Fatal(why)
 		}
-
-		e := r.Acquire(key)
-		exchange(t, e, version, request(t, "PUT", ""))
-		e.Release()
-		eventually(t, "idle: the endpoint is forgotten", func() bool { return r.Len() == 0 })
-
-		e = r.Acquire(key)
-		response := begin(e)
-		e.Release()
-		if n := e.Connections(); n != 1 {
-			t.Errorf("busy: %d connections, want 1", n)
-		}
-		if _, err := io.ReadAll(response.Body); err == nil {
-			t.Error("busy: was not cut when the drain was over")
-		}
-		response.Body.Close()
-		eventually(t, "busy: the endpoint is forgotten", func() bool { return r.Len() == 0 })
-
-		e = r.Acquire(key)
-		response = begin(e)
-		other := key
-		other.Plaintext = true
-		replacement := r.Acquire(other)
-		e.Release()
-		if e.drain != nil {
-			t.Error("replaced: a deadline was set for what is busy")
-		}
-		if again := r.Acquire(key); again != e || e.retired {
-			t.Error("replaced: coming back, it is not what it was")
-		}
-		response.Body.Close()
-		e.Release()
-		replacement.Release()
-		eventually(t, "replaced: both are forgotten", func() bool { return r.Len() == 0 })
+		<-started
+		return c
 	}
+
+	e := r.Acquire(key)
+	exchange(t, e, "PUT", "")
+	e.Release()
+	eventually(t, "idle: the endpoint is forgotten", func() bool { return r.Len() == 0 })
+
+	e = r.Acquire(key)
+	c := beginOne(e)
+	e.Release()
+	if n := e.Connections(); n != 1 {
+		t.Errorf("busy: %d connections, want 1", n)
+	}
+	if _, err := read(c); err == nil {
+		t.Error("busy: was not cut when the drain was over")
+	}
+	eventually(t, "busy: the endpoint is forgotten", func() bool { return r.Len() == 0 })
+
+	e = r.Acquire(key)
+	c = beginOne(e)
+	other := key
+	other.Plaintext = true
+	replacement := r.Acquire(other)
+	e.Release()
+	if e.drain != nil {
+		t.Error("replaced: a deadline was set for what is busy")
+	}
+	if again := r.Acquire(key); again != e || e.retired {
+		t.Error("replaced: coming back, it is not what it was")
+	}
+	c.Close()
+	e.Release()
+	replacement.Release()
+	eventually(t, "replaced: both are forgotten", func() bool { return r.Len() == 0 })
 }
 
 func TestWhoAnswersMustBeTheEndpoint(t *testing.T) {
@@ -98,16 +95,14 @@ func TestWhoAnswersMustBeTheEndpoint(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			e := registry(t, Options{Credentials: c.credentials, ConnectTimeout: time.Second}).Acquire(c.key)
-			for version := range Version(2) {
-				if c.reason == refusal.None {
-					if got := exchange(t, e, version, request(t, "GET", "")); got != "hello" {
-						t.Errorf("answer %q", got)
-					}
-					continue
+			if c.reason == refusal.None {
+				if got := exchange(t, e, "GET", ""); got != "hello" {
+					t.Errorf("answer %q", got)
 				}
-				_, err := e.RoundTrip(version, request(t, "POST", "body"))
-				refused(t, err, c.reason, true)
+				return
 			}
+			_, why := begin(e, "POST", "body")
+			refused(t, why, c.reason, true)
 		})
 	}
 }
@@ -134,13 +129,12 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	key.Identity = pay
 	disabled := key
 	disabled.Plaintext = true
-	if got := exchange(t, registry(t, Options{Credentials: credentials}).Acquire(disabled), HTTP1, request(t, "GET", "")); got != "plain" {
+	if got := exchange(t, registry(t, Options{Credentials: credentials}).Acquire(disabled), "GET", ""); got != "plain" {
 		t.Errorf("plaintext port: %q", got)
 	}
 	ending := disabled
 	ending.PlaintextUntil = time.Now().UnixMilli() - 1
-	if _, err := registry(t, Options{Credentials: credentials, ConnectTimeout: time.Second}).Acquire(ending).
-		RoundTrip(HTTP1, request(t, "GET", "")); err == nil {
+	if _, why := begin(registry(t, Options{Credentials: credentials, ConnectTimeout: time.Second}).Acquire(ending), "GET", ""); why == nil {
 		t.Error("plaintext whose end has come: a server without mesh TLS answered")
 	}
 
@@ -168,19 +162,16 @@ func TestAnExpiredLeafTakesNoNewRequest(t *testing.T) {
 	credentials := ca.Credentials(t, testpki.Identity("shop", "web"))
 	var later atomic.Int64
 	r := registry(t, Options{Credentials: credentials, Clock: func() time.Time { return now.Add(time.Duration(later.Load())) }})
-	for version := range Version(2) {
-		later.Store(0)
-		credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Minute)))
-		e := r.Acquire(key)
-		first := exchange(t, e, version, request(t, "GET", ""))
-		credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Hour)))
-		if again := exchange(t, e, version, request(t, "GET", "")); again != first {
-			t.Error("a renewal replaced a connection")
-		}
-		later.Store(int64(2 * time.Minute))
-		if again := exchange(t, e, version, request(t, "GET", "")); again == first {
-			t.Error("a connection took a request after its leaf had expired")
-		}
-		e.Release()
+	credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Minute)))
+	e := r.Acquire(key)
+	first := exchange(t, e, "GET", "")
+	credentials.SetCertificate(ca.Issue(t, testpki.Identity("shop", "web"), now.Add(time.Hour)))
+	if again := exchange(t, e, "GET", ""); again != first {
+		t.Error("a renewal replaced a connection")
 	}
+	later.Store(int64(2 * time.Minute))
+	if again := exchange(t, e, "GET", ""); again == first {
+		t.Error("a connection took a request after its leaf had expired")
+	}
+	e.Release()
 }

@@ -7,8 +7,7 @@
 // idle connections are closed and busy ones are given a while to finish. Connections between workloads are TLS 1.3 with
 // an ALPN name of the mesh, and the peer must prove exactly the identity of the Key.
 //
-// Locks: Registry.mu before pool.mu, that before the engine's, that before Endpoint.mu. An engine may close a connection
-// under a lock of its own, but calls its hook, pool.changed, under none.
+// Locks: Registry.mu before a pool's, that before Endpoint.mu. No connection is closed under a pool's.
 package upstream
 
 import (
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 )
 
 // The ALPN names of mesh TLS. They tell the protocol before its first byte, and mesh TLS from an application's own.
@@ -38,6 +38,15 @@ const (
 
 // foreign is the other name of a protocol; of most there is none.
 var foreign = map[string]string{ALPNHTTP1: PlainHTTP1, ALPNHTTP2: PlainHTTP2}
+
+// Version is a version of HTTP. The caller's is kept towards the endpoint, but for servers of which another is declared.
+type Version int
+
+// The versions.
+const (
+	HTTP1 Version = iota
+	HTTP2
+)
 
 // Key names an endpoint and its state. Whatever changes how connections are made is part of it.
 type Key struct {
@@ -73,7 +82,12 @@ type Options struct {
 	MaxConnections int           // open to one endpoint, of each version of HTTP; 1,024
 	MaxDials       int           // being opened to one endpoint at a time; 64
 	MaxWaiters     int           // requests that wait for a connection to one endpoint; 1,024
-	HeaderBytes    int           // of an answer; 128 KiB
+
+	// Limits bound what an endpoint's answers can take; Count counts what went over one. Zero values mean the defaults.
+	Limits limits.Set
+	Count  limits.Counter
+	// Budget counts the bytes that wait in streams of HTTP/2; nil has no end.
+	Budget *limits.Budget
 }
 
 func (o Options) withDefaults() Options {
@@ -87,7 +101,10 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxConnections, 1024)
 	set(&o.MaxDials, 64)
 	set(&o.MaxWaiters, 1024)
-	set(&o.HeaderBytes, 128<<10)
+	o.Limits = o.Limits.WithDefaults()
+	if o.Count == nil {
+		o.Count = limits.Nop{}
+	}
 	return o
 }
 

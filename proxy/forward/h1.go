@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/http1"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// h1 carries the requests of a caller's connection of HTTP/1.1, one after another, on that connection's goroutine. For
+// each it borrows a connection to an endpoint. Content that is not all here with the head is sent on by a second goroutine
+// while the answer is relayed; the same, or one that starts when the answer takes its time, sees the caller go away.
+type h1 struct {
+	side   *side
+	served *served
+	conn   *http1.Conn
+
+	request, out, reply message.Head // reply is what the caller gets
+	x                   exchange
+	content             upload
+	deadline            time.Time // of the request, by its route; or zero
+	said                bool      // a refusal went out whole
+
+	mu      sync.Mutex
+	up      endpointConn   // borrowed for the request; or nil
+	stopped *refusal.Error // why the request must end, or nil
+	// begun says that the answer is on its way to the caller, so that it can only be broken off.
+	begun  bool
+	cancel chan struct{}        // closed when the request must end; nil but while a connection is waited for
+	sever  func(*refusal.Error) // ends the tunnel that the connection has become; nil before
+}
+
+// endpointConn is a connection to an endpoint, borrowed for one request, with the methods of http1.Conn and
+// upstream.Conn1. What is no connection of HTTP/1.1 behaves like one.
+type endpointConn interface {
+	WriteRequest(h *message.Head) error
+	Write(p []byte) (int, error)
+	End(trailer []message.Field) error
+	Flush() error
+	ReadResponse(h, request *message.Head) error
+	Peek() ([]byte, error)
+	Discard(n int)
+	Read(p []byte) (int, error)
+	Trailer() []message.Field
+	SetDeadline(t time.Time)
+	Interrupt()
+	Raw() (buffered []byte, conn net.Conn)
+	Failed(err error) (failure *upstream.Failure, stale bool)
+	Put(now time.Time)
+	Close() error
+}
+
+var _ endpointConn = (*upstream.Conn1)(nil)
+
+// serveHTTP1 speaks HTTP/1.1 with a caller until its connection ends.
+func (s *side) serveHTTP1(ctx context.Context, c *served) {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	d := &h1{side: s, served: c, conn: http1.New(c.content, &s.Limits, s.Count)}
+	d.content.init(d)
+	d.serve() //nolint:contextcheck // closing the connection ends it all
+}
+
+// serve carries requests until one is the last, and closes the connection so that its answer is not lost.
+func (d *h1) serve() {
+	now := d.side.Clock()
+	for {
+		if err := d.conn.Wait(now.Add(d.side.Limits.Idle)); err != nil {
+			return
+		}
+		if err := d.conn.ReadRequest(&d.request); err != nil {
+			d.complain(err)
+			return
+		}
+		var again bool
+		if now, again = d.carry(); !again {
+			return
+		}
+	}
+}
+
+// complain answers a request that could not be read.
+func (d *h1) complain(err error) {
+	var broken *http1.ProtocolError
+	switch {
+	case errors.As(err, &broken):
+	case errors.Is(err, io.EOF):
+		return // it left before the first byte
+	default:
+		d.side.complain(d.served, "http1", 400, "the request's header did not arrive: "+err.Error(), &d.reply)
+		return
+	}
+	body := d.side.complain(d.served, "http1", broken.Status, broken.Detail, &d.reply)
+	if d.say(body) == nil {
+		d.linger()
+	}
+}
+
+// say sends the answer that is in reply, with a text.
+func (d *h1) say(body string) error {
+	if err := d.conn.WriteResponse(&d.reply); err != nil {
+		return err
+	}
+	if _, err := d.conn.Write([]byte(body)); err != nil {
+		return err
+	}
+	if err := d.conn.End(nil); err != nil {
+		return err
+	}
+	return d.conn.Flush()
+}
+
+// carry carries one request. It returns when it ended and whether the connection can take another.
+func (d *h1) carry() (now time.Time, again bool) {
+	x := &d.x
+	d.begin()
+	x.begin(d.side, d.served, upstream.HTTP1, &d.request, d)
+	why := x.route()
+	if why == nil {
+		why = x.next()
+	}
+	if why == nil {
+		why = d.send()
+	}
+	if why != nil {
+		d.refuse(why)
+	}
+	whole := d.content.end()
+	x.event.BytesIn += d.content.bytes
+	now = x.finish()
+	up := d.release()
+	switch {
+	case up == nil:
+	case whole && x.event.Reason == refusal.None:
+		up.Put(now)
+	default:
+		up.Close()
+	}
+	if d.sever != nil || x.event.Reason != refusal.None && !d.said {
+		return now, false
+	}
+	if !whole || !d.conn.Reusable() {
+		d.linger()
+		return now, false
+	}
+	return now, true
+}
+
+// begin makes ready for a request.
+func (d *h1) begin() {
+	d.mu.Lock()
+	d.stopped, d.begun, d.cancel = nil, false, nil
+	d.mu.Unlock()
+	d.deadline, d.said = time.Time{}, false
+	d.content.begin(d.request.Length != 0)
+}
+
+// cut implements cutter: the request must end, from whatever goroutine that is found out.
+func (d *h1) cut(why *refusal.Error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped != nil {
+		return
+	}
+	d.stopped = why
+	if d.up != nil {
+		d.up.Interrupt()
+	}
+	if d.cancel != nil {
+		close(d.cancel)
+		d.cancel = nil
+	}
+	switch {
+	case d.sever != nil:
+		d.sever(why)
+	case d.begun:
+		d.served.Close()
+	}
+}
+
+// over says why the request must end, or nil: it was cut, or its time has passed.
+func (d *h1) over() *refusal.Error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped == nil && !d.deadline.IsZero() && !time.Now().Before(d.deadline) {
+		d.stopped = d.x.late()
+	}
+	return d.stopped
+}
+
+// hold notes the connection that was borrowed. It returns false if the request must end.
+func (d *h1) hold(up endpointConn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.up, d.cancel = up, nil
+	return d.stopped == nil
+}
+
+// release returns the connection that was borrowed, or nil.
+func (d *h1) release() endpointConn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	up := d.up
+	d.up = nil
+	return up
+}
+
+// drop closes the connection that was borrowed.
+func (d *h1) drop() {
+	if up := d.release(); up != nil {
+		up.Close()
+	}
+}
+
+// refuse answers that the request is not carried, or breaks the answer off that has begun.
+func (d *h1) refuse(why *refusal.Error) {
+	d.drop()
+	whole := d.content.end() || d.content.drain()
+	body, ok := d.x.refuse(why, &d.reply)
+	if !ok {
+		d.served.Close()
+		return
+	}
+	if !whole {
+		d.reply.Close = true
+	}
+	if d.say(body) != nil {
+		d.served.Close()
+		return
+	}
+	d.said = true
+}
+
+// linger closes the connection after an answer that the caller may not have read yet: what it still sends is read and
+// dropped for a while, since closing a connection of which something is unread resets it, which may overtake the answer
+// (RFC 9112, section 9.6).
+func (d *h1) linger() {
+	const most, each = 5 * time.Second, time.Second
+	c := d.served.content
+	if c.CloseWrite() != nil {
+		return
+	}
+	buf := takeBuffer()
+	defer buf.give()
+	for end := time.Now().Add(most); ; {
+		now := time.Now()
+		if !now.Before(end) || c.SetReadDeadline(now.Add(each)) != nil {
+			return
+		}
+		if _, err := c.Read(buf[:]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+// buffer is memory for content that passes.
+type buffer [32 << 10]byte
+
+var buffers1 = sync.Pool{New: func() any { return new(buffer) }}
+
+func takeBuffer() *buffer {
+	b, _ := buffers1.Get().(*buffer)
+	return b
+}
+
+func (b *buffer) give() { buffers1.Put(b) }
+
+// relay relays the answer of which the head is in reply.
+func (d *h1) relay() *refusal.Error {
+	x := &d.x
+	if why := x.answer(&d.reply); why != nil {
+		return why
+	}
+	if x.tunnels(d.reply.Status) {
+		return d.tunnel()
+	}
+	if !d.content.ended() {
+		d.reply.Close = true
+	}
+	d.mu.Lock()
+	d.begun = true
+	stopped := d.stopped
+	d.mu.Unlock()
+	if stopped != nil {
+		return stopped
+	}
+	if err := d.conn.WriteResponse(&d.reply); err != nil {
+		return d.unsent(err)
+	}
+	if err := d.copy(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// copy copies the answer's content: whatever has come is sent on at once.
+func (d *h1) copy() *refusal.Error {
+	up := d.up // only this goroutine changes it
+	for {
+		p, err := up.Peek()
+		switch {
+		case errors.Is(err, io.EOF):
+			if err := d.conn.End(d.x.trailer(up.Trailer())); err != nil {
+				return d.unsent(err)
+			}
+			if err := d.conn.Flush(); err != nil {
+				return d.unsent(err)
+			}
+			return nil
+		case err != nil:
+			return d.broken(err)
+		case len(p) > 0:
+			n, err := d.conn.Write(p)
+			d.x.event.BytesOut += int64(n)
+			if err != nil {
+				return d.unsent(err)
+			}
+			up.Discard(len(p))
+		default:
+			if err := d.conn.Flush(); err != nil {
+				return d.unsent(err)
+			}
+			if why := d.more(up); why != nil {
+				return why
+			}
+		}
+	}
+}
+
+// more waits for more of the answer's content and sends it on.
+func (d *h1) more(up endpointConn) *refusal.Error {
+	buf := takeBuffer()
+	defer buf.give()
+	for {
+		n, err := up.Read(buf[:])
+		if n > 0 {
+			written, err := d.conn.Write(buf[:n])
+			d.x.event.BytesOut += int64(written)
+			if err != nil {
+				return d.unsent(err)
+			}
+			return nil
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil // Peek says so, too
+		case err != nil && !d.waitOn(up, err):
+			return d.broken(err)
+		}
+	}
+}
+
+// unsent says what it means that an answer cannot be sent.
+func (d *h1) unsent(err error) *refusal.Error {
+	if why := d.over(); why != nil {
+		return why
+	}
+	return &refusal.Error{Reason: refusal.CallerGone, Cause: err}
+}
+
+// tunnel relays what the endpoint has agreed to speak from here on.
+func (d *h1) tunnel() *refusal.Error {
+	if !d.content.end() {
+		return d.broken(errors.New("it switched protocols before the request had ended"))
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	d.mu.Lock()
+	up, stopped := d.up, d.stopped
+	d.begun, d.sever = true, func(why *refusal.Error) { cancel(why) }
+	d.mu.Unlock()
+	if stopped != nil {
+		return stopped
+	}
+	if err := d.conn.WriteResponse(&d.reply); err != nil {
+		return d.unsent(err)
+	}
+	if err := d.conn.Flush(); err != nil {
+		return d.unsent(err)
+	}
+	caller, ok := newTunnelEnd(d.conn.Raw())
+	callee, okToo := newTunnelEnd(up.Raw())
+	if !ok || !okToo {
+		return d.broken(errors.New("its connection cannot end one direction alone"))
+	}
+	in, out, err := relay(ctx, caller, callee, d.side.Limits.HalfClosed)
+	d.x.event.BytesIn, d.x.event.BytesOut, d.x.event.Err = in, out, err
+	if why := d.over(); why != nil {
+		return why
+	}
+	return nil
+}
+
+// tunnelEnd is one side of a tunnel: a connection, and what was read from it before.
+type tunnelEnd struct {
+	end
+	ahead []byte
+}
+
+func newTunnelEnd(ahead []byte, conn net.Conn) (*tunnelEnd, bool) {
+	e, ok := conn.(end)
+	conn.SetWriteDeadline(time.Time{}) //nolint:errcheck // writing tells
+	return &tunnelEnd{e, ahead}, ok
+}
+
+// Read implements io.Reader.
+func (t *tunnelEnd) Read(p []byte) (int, error) {
+	if len(t.ahead) > 0 {
+		n := copy(p, t.ahead)
+		t.ahead = t.ahead[n:]
+		return n, nil
+	}
+	return t.end.Read(p)
+}
+
+// SetReadDeadline passes the deadline on.
+func (t *tunnelEnd) SetReadDeadline(at time.Time) error {
+	if c, ok := t.end.(interface{ SetReadDeadline(time.Time) error }); ok {
+		return c.SetReadDeadline(at)
+	}
+	return errors.ErrUnsupported
+}

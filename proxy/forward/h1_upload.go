@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/http1"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+// upload is a request's content on its way to the endpoint. What is here with the head is sent by the request's own
+// goroutine, the rest by a second one, which then watches whether the caller stays. What was read is held for a second
+// try while that may need it.
+type upload struct {
+	d    *h1
+	work sync.WaitGroup // the second goroutine
+	runs bool           // it was started; the request's goroutine alone looks at this
+
+	mu     sync.Mutex
+	wake   sync.Cond
+	to     endpointConn // who gets what is read; nil while nobody does
+	held   []byte       // from the start, for a second try
+	lost   bool         // it is not all held any more
+	whole  bool         // the content has come to its end
+	leave  bool         // the second goroutine is to end
+	bytes  int64        // that have come
+	failed bool         // it broke off
+}
+
+func (u *upload) init(d *h1) {
+	u.d = d
+	u.wake.L = &u.mu
+}
+
+// begin makes ready for a request, which may have no content.
+func (u *upload) begin(some bool) {
+	u.runs, u.to, u.lost, u.whole, u.leave, u.bytes, u.failed = false, nil, false, !some, false, 0, false
+}
+
+// running says whether the second goroutine runs.
+func (u *upload) running() bool { return u.runs }
+
+// ended says whether the content has come to its end.
+func (u *upload) ended() bool {
+	if !u.runs {
+		return u.whole
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.whole
+}
+
+// replayable says whether the content can be sent from its start again.
+func (u *upload) replayable() bool {
+	if !u.runs {
+		return !u.lost
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.lost && !u.failed
+}
+
+// send sends what is here of the request, from its start, and has the rest follow. The head is written already.
+func (u *upload) send(up endpointConn) error {
+	if !u.runs {
+		if err := u.sendHeld(up); err != nil {
+			return err
+		}
+		if err := u.sendHere(up); err != nil || u.whole {
+			return err
+		}
+		if !u.d.x.retry {
+			u.forget() // it was for a connection that turns out to be closed
+			u.lost = true
+		}
+		u.to = up
+		u.start()
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost {
+		return errStopped
+	}
+	if err := u.sendHeld(up); err != nil {
+		return err
+	}
+	if u.whole {
+		if err := up.End(u.d.x.requestTrailer(u.d.conn.Trailer())); err != nil {
+			return err
+		}
+	}
+	u.to = up
+	u.wake.Signal()
+	return up.Flush()
+}
+
+func (u *upload) sendHeld(up endpointConn) error {
+	if len(u.held) == 0 {
+		return nil
+	}
+	_, err := up.Write(u.held)
+	return err
+}
+
+// sendHere sends what has come with the head. Nobody else reads yet.
+func (u *upload) sendHere(up endpointConn) error {
+	for !u.whole {
+		p, err := u.d.conn.Peek()
+		if err != nil {
+			u.note(err)
+			if !u.whole {
+				return errStopped
+			}
+			break
+		}
+		if len(p) == 0 {
+			return up.Flush()
+		}
+		u.keep(p)
+		if _, err := up.Write(p); err != nil {
+			return err
+		}
+		u.d.conn.Discard(len(p))
+	}
+	if err := up.End(u.d.x.requestTrailer(u.d.conn.Trailer())); err != nil {
+		return err
+	}
+	return up.Flush()
+}
+
+// keep holds what was read, while it fits and may be needed.
+func (u *upload) keep(p []byte) {
+	u.bytes += int64(len(p))
+	if u.lost {
+		return
+	}
+	side := u.d.side
+	if len(u.held)+len(p) > side.Limits.ReplayBytes || !side.Budget.Take(len(p)) {
+		u.forget()
+		u.lost = true
+		return
+	}
+	u.held = append(u.held, p...)
+}
+
+// forget gives up what is held.
+func (u *upload) forget() {
+	u.d.side.Budget.Give(len(u.held))
+	if cap(u.held) > maxKept {
+		u.held = nil
+	}
+	u.held = u.held[:0]
+}
+
+// maxKept is how much memory for content a connection keeps for its next request.
+const maxKept = 4 << 10
+
+// note notes that the content has ended, or why it broke off.
+func (u *upload) note(err error) {
+	if errors.Is(err, io.EOF) {
+		u.whole = true
+		return
+	}
+	u.failed = true
+	var broken *http1.ProtocolError
+	switch {
+	case errors.Is(err, http1.ErrInterrupted):
+	case errors.As(err, &broken):
+		u.d.x.status = broken.Status
+		u.d.cut(&refusal.Error{Reason: refusal.BadRequest, Detail: "the request's content: " + broken.Detail})
+	default:
+		u.d.cut(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+	}
+}
+
+// watch has the caller's going away seen, when all of its request has come.
+func (u *upload) watch() {
+	if !u.runs {
+		u.start()
+	}
+}
+
+func (u *upload) start() {
+	u.runs = true
+	u.work.Add(1)
+	go u.run()
+}
+
+// run sends content on until it has ended, then waits for the caller to go away.
+func (u *upload) run() {
+	defer u.work.Done()
+	for u.pass() {
+	}
+	u.mu.Lock()
+	watch := u.whole && !u.leave
+	u.mu.Unlock()
+	if !watch {
+		return
+	}
+	if err := u.d.conn.Watch(); err != nil && !errors.Is(err, http1.ErrInterrupted) {
+		u.d.cut(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+	}
+}
+
+// pass reads some content and passes it on. It returns false when there is no more.
+func (u *upload) pass() bool {
+	u.mu.Lock()
+	for u.to == nil && !u.leave && !u.whole {
+		u.wake.Wait()
+	}
+	stop := u.leave || u.whole
+	u.mu.Unlock()
+	if stop {
+		return false
+	}
+	conn := u.d.conn
+	p, err := conn.Peek()
+	peeked := len(p)
+	if peeked == 0 && err == nil {
+		buf := takeBuffer()
+		defer buf.give()
+		var n int
+		n, err = conn.Read(buf[:])
+		p = buf[:n]
+	}
+	to, more := u.took(p, err)
+	ok := true
+	if to != nil {
+		_, err := to.Write(p)
+		ok = err == nil
+	}
+	conn.Discard(peeked)
+	if to != nil && (!ok || !u.follow(to, more)) {
+		u.mu.Lock()
+		if u.to == to {
+			u.to = nil // until there is another try
+		}
+		u.mu.Unlock()
+	}
+	return more
+}
+
+// took notes what was read. It returns to whom that goes, and whether there may be more.
+func (u *upload) took(p []byte, err error) (to endpointConn, more bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.keep(p)
+	if err != nil {
+		u.note(err)
+		if !u.whole {
+			return nil, false
+		}
+	}
+	return u.to, err == nil
+}
+
+// follow sends what was written, unless more goes with it, and the end of the content if that was it. It says whether
+// that went well.
+func (u *upload) follow(to endpointConn, more bool) bool {
+	if !more {
+		if to.End(u.d.x.requestTrailer(u.d.conn.Trailer())) != nil {
+			return false
+		}
+	} else if here, _ := u.d.conn.Peek(); len(here) > 0 {
+		return true
+	}
+	return to.Flush() == nil
+}
+
+// end stops the second goroutine, if it runs, and gives up what is held. It says whether the content has come to its end.
+func (u *upload) end() (whole bool) {
+	if u.runs {
+		u.mu.Lock()
+		u.leave = true
+		u.wake.Signal()
+		u.mu.Unlock()
+		u.d.conn.Interrupt()
+		if !u.whole {
+			u.d.drop() // it may be writing to an endpoint that does not read
+		}
+		u.work.Wait()
+		u.d.conn.Resume()
+		u.runs = false
+	}
+	if len(u.held) > 0 {
+		u.forget()
+	}
+	u.lost = true
+	return u.whole
+}
+
+// drain reads what is left of the content and is here already, so that a connection can go on after a refusal. It says
+// whether that was all. A caller that waits for 100 has not begun, and is not asked to.
+func (u *upload) drain() bool {
+	const wait, most = 20 * time.Millisecond, 64 << 10
+	if u.whole || u.failed || u.d.request.Expect {
+		return u.whole
+	}
+	buf := takeBuffer()
+	defer buf.give()
+	conn := u.d.conn
+	conn.SetDeadline(time.Now().Add(wait))
+	defer conn.SetDeadline(time.Time{})
+	for total := 0; total < most; {
+		n, err := conn.Read(buf[:])
+		total += n
+		u.bytes += int64(n)
+		if err != nil {
+			u.whole = errors.Is(err, io.EOF)
+			return u.whole
+		}
+	}
+	return false
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/http2"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// h2relay is one request of a caller that speaks HTTP/2, and the Sink of its stream. The stream of the endpoint has an
+// h2try as its Sink.
+//
+// What each side sends goes to the other at once. The window that a piece of content took is given back when the other
+// side has it on its way, so no more waits here than the windows that both sides were granted.
+type h2relay struct {
+	on     *h2conn
+	caller *http2.Stream
+
+	mu sync.Mutex
+	exchange
+	over    bool // finish was called; nothing is to be done any more
+	heads   *h2heads
+	upload  h2upload
+	try     *h2try // what carries it now, or nil
+	first   h2try
+	stale   int  // connections in a row that ended before they took it
+	ended   bool // the answer has ended
+	waiting int  // bytes of the answer that the caller's stream holds
+	timer   *time.Timer
+}
+
+// h2heads is the memory of the heads of a request: as it came and as it is sent.
+type h2heads struct{ request, out message.Head }
+
+var h2headsPool = sync.Pool{New: func() any { return new(h2heads) }}
+
+// Head implements http2.Sink: the request begins.
+func (r *h2relay) Head(h *message.Head, end bool) {
+	heads, _ := h2headsPool.Get().(*h2heads)
+	fields := append(heads.request.Fields[:0], h.Fields...)
+	heads.request = *h
+	heads.request.Fields = fields
+
+	r.mu.Lock()
+	r.heads = heads
+	r.upload.init(r.on.side, end)
+	r.begin(r.on.side, r.on.served, upstream.HTTP2, &heads.request, r)
+	why := r.route()
+	if why == nil {
+		why = r.next()
+	}
+	last := r.last
+	var t *h2try
+	if why == nil {
+		if r.timeout > 0 {
+			r.timer = time.AfterFunc(r.timeout, r.tooLate)
+		}
+		t = r.newTry()
+	} else {
+		r.turnDown(why)
+	}
+	r.mu.Unlock()
+	if t != nil {
+		t.open()
+	}
+	if last {
+		r.on.http2.Drain()
+	}
+}
+
+// Data implements http2.Sink: content of the request.
+func (r *h2relay) Data(p []byte, end bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.event.BytesIn += int64(len(p))
+	r.upload.ended = r.upload.ended || end
+	t := r.try
+	if t == nil || t.stream == nil {
+		r.upload.hold(p, true)
+		return
+	}
+	r.upload.hold(p, false)
+	r.flown(t, t.stream.SendData(p, end))
+	r.settle()
+}
+
+// Trailer implements http2.Sink: the end of the request.
+func (r *h2relay) Trailer(fields []message.Field) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	fields = r.requestTrailer(fields)
+	r.upload.ended = true
+	t := r.try
+	if r.upload.keep || t == nil || t.stream == nil {
+		r.upload.trailer = append(make([]message.Field, 0, len(fields)), fields...)
+	}
+	if t != nil && t.stream != nil {
+		t.stream.SendTrailer(fields)
+	}
+	r.settle()
+}
+
+// Reset implements http2.Sink: the caller has gone, or broke HTTP.
+func (r *h2relay) Reset(why *http2.StreamError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	code := http2.Cancel
+	switch {
+	case r.ended && r.waiting == 0:
+		// It has its answer, and does not want to send the rest.
+	case why.FromPeer || why.Gone:
+		r.refuse(&refusal.Error{Reason: refusal.CallerGone, Cause: why}, nil)
+	default:
+		r.refuse(&refusal.Error{Reason: refusal.BadRequest, Detail: why.Detail, Cause: why}, new(message.Head))
+	}
+	if why.FromPeer && why.Code != http2.NoError && why.Code != http2.RefusedStream {
+		code = why.Code
+	}
+	r.abandon(code)
+	r.end()
+}
+
+// Drained implements http2.Sink: the caller takes more of the answer.
+func (r *h2relay) Drained(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.waiting -= n
+	if r.try != nil {
+		r.try.consumed(n)
+	}
+	r.settle()
+}
+
+// cut implements cutter: a policy denies what it allowed.
+func (r *h2relay) cut(why *refusal.Error) {
+	go r.giveUp(func() *refusal.Error { return why }) // the list of what is carried is locked
+}
+
+// tooLate runs when the route's timeout passes.
+func (r *h2relay) tooLate() { r.giveUp(r.late) }
+
+// giveUp ends the request unless it is over.
+func (r *h2relay) giveUp(why func() *refusal.Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.turnDown(why())
+	}
+}
+
+// turnDown answers that the request is not carried, or breaks off the answer that has begun. It ends the request. The
+// lock is held.
+func (r *h2relay) turnDown(why *refusal.Error) {
+	var h message.Head
+	body, ok := r.refuse(why, &h)
+	r.abandon(http2.Cancel)
+	if ok {
+		r.caller.SendHead(&h, body == "")
+		if body != "" {
+			r.caller.SendData([]byte(body), true)
+		}
+		if !r.upload.ended {
+			r.caller.Reset(http2.NoError) // the rest of the request is not wanted
+		}
+	} else {
+		r.caller.Reset(http2.InternalError)
+	}
+	r.end()
+}
+
+// flown gives the caller the window back of content that is on its way, but for what was on its way in an earlier try.
+// The lock is held.
+func (r *h2relay) flown(t *h2try, n int) {
+	t.flown += n
+	if more := t.flown - r.upload.consumed; more > 0 {
+		r.upload.consumed += more
+		r.caller.Consumed(more)
+	}
+}
+
+// settle ends the request when all of it and of the answer is on its way. The lock is held.
+func (r *h2relay) settle() {
+	if r.ended && r.waiting == 0 && r.upload.ended && r.try.stream != nil {
+		r.end()
+	}
+}
+
+// abandon leaves the endpoint's stream, if there is one. The lock is held.
+func (r *h2relay) abandon(code http2.Code) {
+	t := r.try
+	if t == nil {
+		return
+	}
+	r.try = nil
+	if t.stream == nil {
+		if t.wait != nil {
+			t.wait.Cancel()
+		}
+		r.heads = nil // the pool may just be reading them
+		return
+	}
+	t.stream.Reset(code)
+}
+
+// end reports the request and lets go of what it holds. The lock is held.
+func (r *h2relay) end() {
+	r.over = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.finish()
+	r.upload.release()
+	if r.try != nil && r.try.stream == nil {
+		r.heads = nil // likewise
+	}
+	r.try = nil
+	if r.heads != nil {
+		h2headsPool.Put(r.heads)
+		r.heads = nil
+	}
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"github.com/heddle-mesh/heddle/proxy/http2"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// sender is the endpoint's side of a try: a stream of HTTP/2, or what makes a connection of HTTP/1.1 look like one.
+type sender interface {
+	SendData(p []byte, end bool) (passed int)
+	SendTrailer(fields []message.Field)
+	Reset(code http2.Code)
+	Consumed(n int)
+}
+
+// h2try is one try of a request, and the Sink of the endpoint's stream. Its fields are guarded by the relay's lock. When
+// it is not the relay's current one any more, events do nothing.
+type h2try struct {
+	r      *h2relay
+	stream sender                // nil until it is open
+	wait   interface{ Cancel() } // what it waits for, or nil
+	owed   int                   // bytes to be consumed as soon as it is open
+	flown  int                   // bytes of the request that are on their way in it
+	whole  bool                  // the request ended with its head
+}
+
+// newTry makes the next try, of which the caller calls open when it holds no lock. The lock is held.
+func (r *h2relay) newTry() *h2try {
+	t := &r.first
+	if t.r != nil {
+		t = &h2try{}
+	}
+	t.r = r
+	r.try = t
+	r.outgoing(&r.heads.out)
+	r.upload.at = 0
+	return t
+}
+
+// open asks for a stream to the endpoint.
+func (t *h2try) open() {
+	r := t.r
+	r.mu.Lock()
+	if r.try != t {
+		r.mu.Unlock()
+		return
+	}
+	endpoint, out, end := r.pick.Endpoint, &r.heads.out, r.upload.isEmpty()
+	t.whole = end
+	version := r.upstreamVersion()
+	r.mu.Unlock()
+	if version == upstream.HTTP1 {
+		t.translate(endpoint, out, end)
+		return
+	}
+	wait := endpoint.Open(out, end, t)
+	if wait == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.try != t:
+		wait.Cancel()
+	case t.stream == nil:
+		t.wait = wait
+	}
+}
+
+// Source tells package http2 whose events send most of what is sent.
+func (t *h2try) Source() *http2.Conn { return t.r.on.http2 }
+
+// Opened implements upstream.Opener.
+func (t *h2try) Opened(s *http2.Stream, failure *upstream.Failure) {
+	if failure != nil {
+		t.failed(failure, nil)
+		return
+	}
+	t.r.caller.Pair(s.Conn())
+	t.opened(s)
+}
+
+// opened sends what of the request is here.
+func (t *h2try) opened(s sender) {
+	r := t.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.try != t {
+		s.Reset(http2.Cancel)
+		return
+	}
+	t.stream, t.wait = s, nil
+	if t.owed > 0 {
+		s.Consumed(t.owed)
+	}
+	if !t.whole {
+		t.catchUp()
+	}
+	r.settle()
+}
+
+// catchUp sends what has come of the request. The relay's lock is held.
+func (t *h2try) catchUp() {
+	u := &t.r.upload
+	if p, end := u.rest(); len(p) > 0 || end {
+		u.at = len(u.held)
+		t.r.flown(t, t.stream.SendData(p, end))
+	}
+	if u.trailer != nil {
+		t.stream.SendTrailer(u.trailer)
+	}
+	if !u.keep {
+		u.release()
+	}
+}
+
+// consumed gives window back to the endpoint. The lock is held.
+func (t *h2try) consumed(n int) {
+	if t.stream == nil {
+		t.owed += n
+		return
+	}
+	if n > 0 {
+		t.stream.Consumed(n)
+	}
+}
+
+// Head implements http2.Sink: an answer, or an interim one.
+func (t *h2try) Head(h *message.Head, end bool) {
+	r := t.r
+	var next *h2try
+	r.mu.Lock()
+	switch {
+	case r.try != t:
+	case h.Status < 200:
+		r.inform(h)
+		r.caller.SendHead(h, false)
+	case r.again(nil, h, r.upload.keep):
+		if t.stream != nil {
+			t.stream.Reset(http2.Cancel)
+		}
+		next = r.newTry()
+	default:
+		t.answer(h, end)
+	}
+	r.mu.Unlock()
+	if next != nil {
+		next.open()
+	}
+}
+
+// answer begins the answer. The relay's lock is held.
+func (t *h2try) answer(h *message.Head, end bool) {
+	r := t.r
+	if why := r.answer(h); why != nil {
+		r.turnDown(why)
+		return
+	}
+	r.upload.letGo()
+	r.caller.SendHead(h, end)
+	r.ended = end
+	r.settle()
+}
+
+// Data implements http2.Sink: content of the answer.
+func (t *h2try) Data(p []byte, end bool) {
+	r := t.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.try != t {
+		return
+	}
+	r.event.BytesOut += int64(len(p))
+	passed := r.caller.SendData(p, end)
+	r.waiting += len(p) - passed
+	t.consumed(passed)
+	r.ended = end
+	r.settle()
+}
+
+// Trailer implements http2.Sink: the end of the answer.
+func (t *h2try) Trailer(fields []message.Field) {
+	r := t.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.try != t {
+		return
+	}
+	r.caller.SendTrailer(r.trailer(fields))
+	r.ended = true
+	r.settle()
+}
+
+// Drained implements http2.Sink: the endpoint takes more of the request.
+func (t *h2try) Drained(n int) {
+	r := t.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.try == t {
+		r.flown(t, n)
+	}
+}
+
+// Reset implements http2.Sink: the endpoint broke the stream off, or HTTP, or its connection.
+func (t *h2try) Reset(why *http2.StreamError) {
+	t.failed(&upstream.Failure{
+		Reason: refusal.UpstreamFailed, Undelivered: why.Unprocessed, Err: why,
+	}, why)
+}
+
+// failed ends a try: another one begins, or the caller is told. Reset is how the stream ended, if there was one.
+func (t *h2try) failed(failure *upstream.Failure, reset *http2.StreamError) {
+	r := t.r
+	r.mu.Lock()
+	next := t.fail(failure, reset)
+	r.mu.Unlock()
+	if next != nil {
+		next.open()
+	}
+}
+
+// fail is failed, but for opening the next try, which it returns. The relay's lock is held.
+func (t *h2try) fail(failure *upstream.Failure, reset *http2.StreamError) (next *h2try) {
+	r := t.r
+	byPeer := reset != nil && reset.FromPeer
+	switch {
+	case r.try != t:
+		return nil
+	case r.ended:
+		// The answer is whole: the endpoint does not want the rest of the request.
+		r.caller.Reset(http2.NoError)
+		r.end()
+		return nil
+	case r.answered:
+	case reset != nil && reset.Unprocessed && !byPeer && r.stale < maxStale && r.upload.keep:
+		// The connection ended, as idle ones do, and this was on its way.
+		r.stale++
+		return r.newTry()
+	case r.again(failure, nil, r.upload.keep):
+		return r.newTry()
+	}
+	why := r.why(failure)
+	if !byPeer {
+		r.turnDown(why)
+		return nil
+	}
+	code := reset.Code
+	if code == http2.NoError {
+		code = http2.InternalError // there was no answer to which that would belong
+	}
+	r.refuse(why, new(message.Head))
+	r.caller.Reset(code)
+	r.end()
+	return nil
+}

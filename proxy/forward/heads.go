@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+const (
+	methodConnect = http.MethodConnect
+	methodOptions = http.MethodOptions
+)
+
+// headerLines are a request's field lines as evaluate sees them.
+type headerLines message.Head
+
+// Value implements evaluate.Headers.
+func (l *headerLines) Value(name string, i int) (string, bool) {
+	for f := range l.Fields {
+		if !message.EqualFold(l.Fields[f].Name, name) {
+			continue
+		}
+		if i == 0 {
+			return l.Fields[f].Value, true
+		}
+		i--
+	}
+	return "", false
+}
+
+func contentType(h *message.Head) string {
+	value, _ := h.Get("content-type")
+	return value
+}
+
+// upgradeOf returns the protocol to which a request of HTTP/1.1 wants to upgrade, or the :protocol of HTTP/2, or "". That
+// of HTTP/2 itself is none (RFC 9113, section 3.1, has withdrawn it): it would hide requests from every rule.
+func upgradeOf(h *message.Head) string {
+	if h.Protocol != "" {
+		return h.Protocol
+	}
+	if h.Upgrade == "" || strings.Contains(strings.ToLower(h.Upgrade), "h2c") {
+		return ""
+	}
+	return h.Upgrade
+}
+
+// upstreamVersion is the version of HTTP in which the endpoint is spoken to: the caller's, except towards a server itself,
+// as opposed to its proxy, of which another one is declared.
+func (x *exchange) upstreamVersion() upstream.Version {
+	var declared meshconfig.Protocol
+	switch {
+	case x.event.Protocol == "grpc": // whatever was declared: there is no gRPC over HTTP/1.1
+	case x.side.direction == observe.Inbound:
+		declared = x.conn.policy.Protocol
+	case x.pick.Endpoint.MTLS():
+	case x.port != nil:
+		declared = x.port.Protocol
+	}
+	switch declared {
+	case meshconfig.Protocol_PROTOCOL_HTTP1:
+		return upstream.HTTP1
+	case meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
+		return upstream.HTTP2
+	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS,
+		meshconfig.Protocol_PROTOCOL_OPAQUE:
+	}
+	return x.version
+}
+
+// outgoing makes the head that is sent to the endpoint, in the caller's order. It has the strings of the request.
+func (x *exchange) outgoing(out *message.Head) {
+	fields := append(out.Fields[:0], x.request.Fields...)
+	*out = *x.request
+	out.Fields, out.Upgrade, out.HTTP10, out.Close = fields, "", false, false
+	message.DropHopByHop(out)
+	dropOwn(out, x.side.direction == observe.Inbound)
+	if x.version == upstream.HTTP1 {
+		out.Upgrade = x.upgrade
+		x.setHost(out)
+	}
+	if x.changed {
+		out.Path = x.path + x.query
+	}
+	if x.side.direction == observe.Inbound && x.conn.identity != "" {
+		out.Add(callerIdentity, x.conn.identity)
+	}
+}
+
+// setHost makes Host what the absolute form says (RFC 9112, section 3.2.2), and gives one to a request of HTTP/1.0.
+func (x *exchange) setHost(out *message.Head) {
+	switch {
+	case out.Scheme != "" && out.Authority != "":
+		out.Set("Host", out.Authority)
+	case out.Authority == "":
+		out.Authority = x.conn.Destination.String()
+		out.Fields = append(out.Fields, message.Field{})
+		copy(out.Fields[1:], out.Fields)
+		out.Fields[0] = message.Field{Name: "Host", Value: out.Authority}
+	}
+}
+
+// inform makes an interim answer, in place, what the caller gets of it.
+func (x *exchange) inform(h *message.Head) {
+	message.DropHopByHop(h)
+	x.dropForeign(h)
+	h.Upgrade, h.Close, h.HTTP10 = "", false, false
+}
+
+// answer makes the final answer's head, in place, what the caller gets of it; or says why it gets something else.
+func (x *exchange) answer(h *message.Head) *refusal.Error {
+	upgrade := ""
+	if h.Status == http.StatusSwitchingProtocols {
+		if upgrade = h.Upgrade; x.upgrade == "" || !message.EqualFold(upgrade, x.upgrade) {
+			return refusal.Newf(refusal.UpstreamFailed, "%v switched to a protocol that was not asked for", x.event.Endpoint)
+		}
+	}
+	message.DropHopByHop(h)
+	x.dropForeign(h)
+	h.Upgrade, h.Close, h.HTTP10 = upgrade, x.last, false
+	x.answered, x.event.Status = true, h.Status
+	if x.pick.Endpoint.MTLS() {
+		if reason, ok := h.Get(refusal.Header); ok {
+			x.event.Err = errors.New("refused by the endpoint's proxy: " + reason)
+		}
+	}
+	x.grpcStatus(h.Fields)
+	return nil
+}
+
+// tunnels says whether what follows an answer is the protocol that was asked for, in both directions.
+func (x *exchange) tunnels(status int) bool {
+	if x.upgrade != "" && x.request.Protocol == "" {
+		return status == http.StatusSwitchingProtocols
+	}
+	return x.tunnel && status >= 200 && status < 300
+}
+
+// trailer makes the trailer of an answer what the caller gets of it.
+func (x *exchange) trailer(fields []message.Field) []message.Field {
+	h := message.Head{Fields: fields}
+	x.dropForeign(&h)
+	x.grpcStatus(h.Fields)
+	return h.Fields
+}
+
+// requestTrailer makes the trailer of a request what the endpoint gets of it.
+func (x *exchange) requestTrailer(fields []message.Field) []message.Field {
+	h := message.Head{Fields: fields}
+	dropOwn(&h, true)
+	return h.Fields
+}
+
+// dropForeign removes our own fields from an answer unless a proxy of the mesh wrote them.
+func (x *exchange) dropForeign(h *message.Head) {
+	if x.pick.Endpoint.MTLS() {
+		h.Del(undelivered)
+		return
+	}
+	dropOwn(h, false)
+}
+
+// grpcStatus notes the status of a gRPC answer, which is in the trailer or, without a body, in the header.
+func (x *exchange) grpcStatus(fields []message.Field) {
+	if x.event.Protocol != "grpc" {
+		return
+	}
+	for _, f := range fields {
+		if message.EqualFold(f.Name, "grpc-status") {
+			if code, err := strconv.Atoi(f.Value); err == nil {
+				x.event.GRPCStatus = code
+			}
+			return
+		}
+	}
+}

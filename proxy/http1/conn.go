@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+const (
+	// keep is how long a connection that waits for a message keeps its buffer: a busy one is read with one call then.
+	keep = 200 * time.Millisecond
+	// room is the least space for what is read next.
+	room = 1 << 10
+)
+
+var (
+	past  = time.Unix(1, 0)
+	epoch = time.Now()
+)
+
+// now is time.Now for half of its price: the wall clock is not asked.
+func now() time.Time { return epoch.Add(time.Since(epoch)) }
+
+// Conn is a connection that speaks HTTP/1.1. Its zero value is not usable.
+type Conn struct {
+	net   net.Conn
+	set   *limits.Set
+	count limits.Counter
+
+	in   input
+	body body
+	out  output
+
+	// What one direction tells the other.
+	headAsked    bool // the answer has no content whatever its head says: the request was HEAD
+	connectAsked bool
+	asking       bool // answers are read here, not requests
+	old          bool // the peer speaks HTTP/1.0
+	closing      bool // somebody said close
+	pending      bool // the final answer has not come, or was not begun
+	interim      int  // interim answers to the request that runs
+
+	interrupted atomic.Bool
+	socket      socket
+}
+
+// input is what was read and not yet taken.
+type input struct {
+	buf   *buffer // nil while nothing is held
+	r, w  int     // buf.b[r:w] was read and not yet taken
+	floor int     // buf.b[:floor] has the strings of the head
+	kept  *buffer // has the strings of the head instead, where content went on in another buffer
+	err   error   // what reading ended with
+	first [1]byte // what an idle connection waits with
+
+	armed  time.Time // the read deadline of the connection
+	limit  time.Time // SetDeadline's
+	row    int       // requests that were here before the answer to the one before was sent
+	waited bool      // the bytes that are here came during Wait
+}
+
+// New returns the HTTP/1.1 of a connection. Set has all its limits (limits.Set.WithDefaults) and is shared; count may be
+// nil. Nothing may have set a read deadline on c, and nothing else may from now on. Close is for c itself.
+func New(c net.Conn, set *limits.Set, count limits.Counter) *Conn {
+	if count == nil {
+		count = limits.Nop{}
+	}
+	return &Conn{net: c, set: set, count: count}
+}
+
+// NetConn returns the connection below.
+func (c *Conn) NetConn() net.Conn { return c.net }
+
+// Wait waits for the first byte of the next message until a time; the zero time is no end. What is held of the message
+// before is given up. It returns io.EOF at the connection's end, ErrIdle, ErrInterrupted or what reading failed with.
+// It holds no buffer, but for a fifth of a second in which the next message of a busy connection comes.
+func (c *Conn) Wait(until time.Time) error {
+	in := &c.in
+	c.forget()
+	if in.r < in.w {
+		return nil
+	}
+	in.waited = true
+	c.armSoon(until)
+	if err := c.fill(); !errors.Is(err, ErrIdle) {
+		return err
+	}
+	c.Release()
+	if !until.IsZero() && !now().Before(until) {
+		return ErrIdle
+	}
+	c.arm(until)
+	n, err := c.read(in.first[:])
+	if n == 0 {
+		return err
+	}
+	in.buf = newBuffer(smallBuffer)
+	in.r, in.w = 0, copy(in.buf.b, in.first[:n])
+	return nil
+}
+
+// armSoon sets the read deadline to the end of the time in which a buffer is kept. One that is about right stays, so that
+// a busy connection sets it a few times a second alone.
+func (c *Conn) armSoon(until time.Time) {
+	soon := now().Add(keep)
+	if !until.IsZero() && until.Before(soon) {
+		c.arm(until)
+	} else if armed := c.in.armed; !c.in.limit.IsZero() || armed.Before(soon.Add(-keep/2)) || armed.After(soon) {
+		c.arm(soon)
+	}
+}
+
+// forget gives the strings of the last head up.
+func (c *Conn) forget() {
+	in := &c.in
+	in.kept.free()
+	in.kept, in.floor = nil, 0
+	if in.r == in.w {
+		in.r, in.w = 0, 0
+	}
+}
+
+// Release gives the buffers back where nothing is in them, as of a connection that goes into a pool. The strings of the
+// last head are void then.
+func (c *Conn) Release() {
+	c.forget()
+	if c.in.r == c.in.w {
+		c.in.buf.free()
+		c.in.buf = nil
+	}
+	c.out.release()
+}
+
+// SetDeadline bounds all reading from now on, until it is set to another time or to none; reading returns ErrIdle then. It
+// is for the reading goroutine.
+func (c *Conn) SetDeadline(t time.Time) { c.in.limit = t }
+
+// Interrupt ends the read that runs, and every other until Resume, with ErrInterrupted. Any goroutine may call it.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.net.SetReadDeadline(past)
+}
+
+// Resume lets an interrupted connection be read again. It is for the reading goroutine.
+func (c *Conn) Resume() {
+	c.interrupted.Store(false)
+	c.in.armed = past
+}
+
+// arm sets the read deadline, if it is not that already.
+func (c *Conn) arm(t time.Time) {
+	if limit := c.in.limit; !limit.IsZero() && (t.IsZero() || limit.Before(t)) {
+		t = limit
+	}
+	if t.Equal(c.in.armed) {
+		return
+	}
+	c.in.armed = t
+	_ = c.net.SetReadDeadline(t)
+	if c.interrupted.Load() { // meanwhile, or the deadline would be lost
+		_ = c.net.SetReadDeadline(past)
+	}
+}
+
+// read reads once. It returns bytes or an error, not both.
+func (c *Conn) read(p []byte) (int, error) {
+	if c.in.err != nil {
+		return 0, c.in.err
+	}
+	if c.interrupted.Load() {
+		return 0, ErrInterrupted
+	}
+	for range 100 {
+		n, err := c.net.Read(p)
+		switch {
+		case err == nil && n > 0:
+			return n, nil
+		case err == nil:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err = ErrIdle; c.interrupted.Load() {
+				err = ErrInterrupted
+			}
+		default:
+			c.in.err = err
+		}
+		if n > 0 {
+			err = nil
+		}
+		return n, err
+	}
+	c.in.err = io.ErrNoProgress
+	return 0, c.in.err
+}
+
+// fill reads once behind what is buffered, and makes room first. Strings of the head stay where they are.
+func (c *Conn) fill() error {
+	in := &c.in
+	switch {
+	case in.buf == nil:
+		in.buf, in.r, in.w = newBuffer(smallBuffer), 0, 0
+	case in.r == in.w:
+		in.r, in.w = in.floor, in.floor
+	}
+	if len(in.buf.b)-in.w < room {
+		c.makeRoom()
+	}
+	n, err := c.read(in.buf.b[in.w:])
+	in.w += n
+	return err
+}
+
+// makeRoom moves what is buffered to the front, or into a larger buffer.
+func (c *Conn) makeRoom() {
+	in := &c.in
+	held := in.buf.b[in.r:in.w]
+	if len(in.buf.b)-in.floor-len(held) >= room {
+		in.r, in.w = in.floor, in.floor+copy(in.buf.b[in.floor:], held)
+		return
+	}
+	next := newBuffer(max(smallBuffer, 2*len(held)))
+	n := copy(next.b, held)
+	if in.floor > 0 {
+		in.kept = in.buf
+	} else {
+		in.buf.free()
+	}
+	in.buf, in.r, in.w, in.floor = next, 0, n, 0
+}
+
+// Watch waits until the peer speaks or leaves, while a request of it is being answered: after its content has ended, and
+// while nothing else reads. It returns nil when there are bytes, io.EOF when the peer has ended its side, ErrInterrupted,
+// or what the connection broke with. What it reads stays here for the next request.
+func (c *Conn) Watch() error {
+	if c.in.r < c.in.w {
+		return nil
+	}
+	c.arm(time.Time{})
+	return c.fill()
+}
+
+// Raw returns the connection, and what was read from it beyond the last head, after an Upgrade or CONNECT: all that comes
+// now is bytes. The bytes are valid until Release. The Conn is not used any more but for that.
+func (c *Conn) Raw() (buffered []byte, conn net.Conn) {
+	c.SetDeadline(time.Time{})
+	c.arm(time.Time{})
+	c.closing = true
+	if c.in.buf == nil {
+		return nil, c.net
+	}
+	return c.in.buf.b[c.in.r:c.in.w], c.net
+}
+
+// Alive says whether an idle connection is still good, without waiting: nothing is there to be read, neither bytes that
+// nobody asked for nor the end. Of a connection that is no socket it knows only what was read already.
+func (c *Conn) Alive() bool {
+	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.socket.quiet(c.net)
+}
+
+// Reusable says whether the connection can carry another request: both messages have ended as they should, and nobody
+// said close.
+func (c *Conn) Reusable() bool {
+	return !c.closing && !c.pending && c.in.err == nil && c.out.err == nil && c.body.ended() && c.out.ended()
+}
+
+// Trailer returns the trailer fields of the message that was read, once its content has ended.
+func (c *Conn) Trailer() []message.Field { return c.body.trailer }

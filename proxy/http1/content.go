@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http1
+
+import (
+	"errors"
+	"io"
+	"math"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+// How content is framed.
+type framingKind uint8
+
+const (
+	none    framingKind = iota
+	sized               // by Content-Length
+	chunked             // by chunks
+	toEnd               // by the end of the connection
+)
+
+// body is the content of the message that is being read.
+type body struct {
+	kind    framingKind
+	state   chunkState
+	left    int64 // bytes to come, of the content or of the chunk
+	extra   int   // bytes of chunk extensions so far
+	scanned int   // bytes of the trailer section in which its end is not
+	parsed  int   // bytes of the trailer section that were too few
+	idle    time.Duration
+	trailer []message.Field
+}
+
+// ended says whether the content was read to its end.
+func (b *body) ended() bool {
+	switch b.kind {
+	case sized:
+		return b.left == 0
+	case chunked:
+		return b.state == chunksOver
+	case none:
+		return true
+	default:
+		return false
+	}
+}
+
+// Remaining returns how many bytes of content are to come, or message.Unknown.
+func (c *Conn) Remaining() int64 {
+	switch {
+	case c.body.ended():
+		return 0
+	case c.body.kind == sized:
+		return c.body.left
+	}
+	return message.Unknown
+}
+
+// Peek returns content that is here already, without reading: the bytes are valid until the next call that reads, and
+// stay until Discard. Nothing and no error means that Read would have to wait; io.EOF that the content has ended.
+func (c *Conn) Peek() ([]byte, error) {
+	in, body := &c.in, &c.body
+	switch body.kind {
+	case none:
+		return nil, io.EOF
+	case chunked:
+		if body.state != chunkData || body.left == 0 {
+			if err := c.nextChunk(); errors.Is(err, errShort) {
+				return nil, nil
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	case sized:
+		if body.left == 0 {
+			return nil, io.EOF
+		}
+	case toEnd:
+	}
+	if in.r == in.w {
+		return nil, nil
+	}
+	p := in.buf.b[in.r:in.w]
+	if body.kind != toEnd && int64(len(p)) > body.left {
+		p = p[:body.left]
+	}
+	return p, nil
+}
+
+// Discard takes n bytes that Peek has returned.
+func (c *Conn) Discard(n int) {
+	c.in.r += n
+	if c.body.kind != toEnd {
+		c.body.left -= int64(n)
+	}
+}
+
+// Read reads content, without its framing, and io.EOF at its end. What is here already comes first; otherwise a large p is
+// read into from the connection. It returns io.ErrUnexpectedEOF where the peer left amid it, *ProtocolError where it broke
+// HTTP, or, as 408, was silent within a request for limits.BodyIdle.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		here, err := c.Peek()
+		if err != nil {
+			return 0, err
+		}
+		if len(here) > 0 {
+			n := copy(p, here)
+			c.Discard(n)
+			return n, nil
+		}
+		c.armContent()
+		if q := c.direct(p); q != nil {
+			n, err := c.read(q)
+			if c.body.kind != toEnd {
+				c.body.left -= int64(n)
+			}
+			if n > 0 {
+				return n, nil
+			}
+			return 0, c.contentEnd(err)
+		}
+		if err := c.fill(); err != nil {
+			return 0, c.contentEnd(err)
+		}
+	}
+}
+
+// direct returns how much of p to read into from the connection, or nil where the buffer does better: it takes the framing
+// behind a small chunk in the same read.
+func (c *Conn) direct(p []byte) []byte {
+	body := &c.body
+	left := int64(math.MaxInt64)
+	switch body.kind {
+	case sized:
+		left = body.left
+		if left <= int64(len(p)) {
+			return p[:left]
+		}
+	case chunked:
+		if body.state != chunkData {
+			return nil
+		}
+		left = body.left
+	case toEnd, none:
+	}
+	if len(p) < smallBuffer/2 || left < smallBuffer {
+		return nil
+	}
+	return p[:min(int64(len(p)), left)]
+}
+
+// armContent sets the read deadline for content. One that is about right stays.
+func (c *Conn) armContent() {
+	idle := c.body.idle
+	if idle == 0 {
+		c.arm(time.Time{})
+		return
+	}
+	until := now().Add(idle)
+	if c.in.limit.IsZero() && !c.in.armed.After(until) && c.in.armed.After(until.Add(-idle/8)) {
+		return
+	}
+	c.arm(until)
+}
+
+// contentEnd says what content ended with.
+func (c *Conn) contentEnd(err error) error {
+	switch {
+	case errors.Is(err, io.EOF) && c.body.kind == toEnd:
+		c.body.kind = none
+		return io.EOF
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || now().Before(c.in.limit)):
+		c.count.Exceeded(limits.BodyIdle)
+		return c.refuse(&ProtocolError{408, c.set.Over(limits.BodyIdle)})
+	}
+	return err
+}

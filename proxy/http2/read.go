@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http2
+
+import (
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+// reader is what the reader of a connection alone looks at.
+type reader struct {
+	in          *[readSize]byte // nil while the connection is idle
+	begin, have int             // in[begin:have] is unread
+	first       [frameHead]byte // where an idle connection waits for input
+	now         time.Time       // when the input came
+
+	prefaceLeft string // what has to come before the first frame
+	settledOnce bool   // the first frame was SETTINGS
+	hurry       bool   // a deadline is set because a frame or a head is not whole
+
+	dec  decoder
+	head message.Head
+
+	// A head in parts.
+	block     []byte
+	blockOf   frame
+	blockSelf bool // it depends on itself
+	parts     int  // CONTINUATION frames
+
+	// A DATA frame in parts.
+	content content
+
+	window int // of the connection: what the peer may send
+	owed   int // what it has not been given back
+}
+
+// content is the DATA frame that is being read.
+type content struct {
+	stream    *Stream // nil if nobody wants it
+	left, pad int
+	end, open bool // END_STREAM; part of the frame has not been delivered
+}
+
+func (r *reader) init(set *limits.Set) {
+	r.dec = decoder{most: tableMost, bytesMost: set.HeaderBytes, fieldsMost: set.HeaderFields}
+	r.window = windowDefault + max(0, set.ConnectionWindow-windowDefault)
+}
+
+// want takes a buffer.
+func (r *reader) want() {
+	if r.in == nil {
+		r.in = readBuffers.Get().(*[readSize]byte)
+		r.begin, r.have = 0, 0
+	}
+}
+
+// release gives the buffer back.
+func (r *reader) release() {
+	if r.in != nil {
+		readBuffers.Put(r.in)
+		r.in = nil
+	}
+}
+
+// giveBack gives the buffers of a silent connection back, if nothing is in them.
+func (c *Conn) giveBack() {
+	if c.begin == c.have && c.blockOf.kind == 0 {
+		c.reader.release()
+		c.dec.fields, c.dec.scratch, c.block = nil, nil, nil
+		c.head = message.Head{}
+	}
+}
+
+// fill waits for input.
+func (c *Conn) fill() error {
+	var n int
+	var err error
+	if c.in == nil {
+		n, err = c.net.Read(c.first[:])
+		if n > 0 {
+			c.want()
+			copy(c.in[:], c.first[:n])
+		}
+	} else {
+		if c.begin > 0 {
+			c.have = copy(c.in[:], c.in[c.begin:c.have])
+			c.begin = 0
+		}
+		n, err = c.net.Read(c.in[c.have:])
+	}
+	if n <= 0 {
+		return err
+	}
+	c.have += n
+	c.heard.Add(1)
+	c.now = time.Now()
+	return nil
+}
+
+// parse acts on all frames that are here.
+func (c *Conn) parse() error {
+	if c.prefaceLeft != "" {
+		if err := c.parsePreface(); err != nil || c.prefaceLeft != "" {
+			return err
+		}
+	}
+	for {
+		if c.content.open {
+			if err := c.deliver(); err != nil {
+				return err
+			}
+			if c.content.open {
+				break
+			}
+		}
+		b := c.in[c.begin:c.have]
+		if len(b) < frameHead {
+			break
+		}
+		f := parseFrame(b)
+		if f.length > frameMost {
+			return &ConnError{Code: FrameSizeError, Detail: "a frame that is too long"}
+		}
+		if f.kind == frameData {
+			begun, err := c.beginContent(&f, b[frameHead:])
+			if err != nil {
+				return err
+			}
+			if !begun {
+				break
+			}
+			continue
+		}
+		if len(b) < frameHead+f.length {
+			break
+		}
+		c.begin += frameHead + f.length
+		if err := c.take(&f, b[frameHead:frameHead+f.length]); err != nil {
+			return err
+		}
+	}
+	c.haste()
+	return c.giveWindow()
+}
+
+// parsePreface takes what has come of the preface.
+func (c *Conn) parsePreface() error {
+	n := min(len(c.prefaceLeft), c.have-c.begin)
+	if string(c.in[c.begin:c.begin+n]) != c.prefaceLeft[:n] {
+		return ErrPreface
+	}
+	c.begin += n
+	c.prefaceLeft = c.prefaceLeft[n:]
+	return nil
+}
+
+// haste sets a deadline while a frame or head is not whole, and takes it away. Content has none: it is the stream's matter.
+func (c *Conn) haste() {
+	partial := !c.settledOnce || c.blockOf.kind != 0 || !c.content.open && c.begin < c.have
+	if partial == c.hurry || !c.settledOnce {
+		return
+	}
+	c.hurry = partial
+	var t time.Time
+	if partial {
+		t = c.now.Add(c.set.HeaderTime)
+	}
+	c.mu.Lock()
+	c.until(t)
+	c.mu.Unlock()
+}
+
+// giveWindow gives the connection's window back when enough was taken. What waits is bounded by the streams' windows.
+func (c *Conn) giveWindow() error {
+	if c.reader.owed < c.set.ConnectionWindow/4 {
+		return nil
+	}
+	c.mu.Lock()
+	c.appended(appendWindow(c.output(), 0, c.reader.owed))
+	c.kick(nil)
+	c.mu.Unlock()
+	c.window += c.reader.owed
+	c.reader.owed = 0
+	return nil
+}
+
+// take acts on a whole frame.
+func (c *Conn) take(f *frame, p []byte) error {
+	if !c.settledOnce && (f.kind != frameSettings || f.has(flagAck)) {
+		return &ConnError{Code: ProtocolError, Detail: "the first frame is not SETTINGS"}
+	}
+	if c.blockOf.kind != 0 && f.kind != frameContinuation {
+		return &ConnError{Code: ProtocolError, Detail: "a frame within a head"}
+	}
+	switch f.kind {
+	case frameHeaders:
+		return c.takeHeaders(f, p)
+	case frameContinuation:
+		return c.takeContinuation(f, p)
+	case framePriority:
+		return c.takePriority(f, p)
+	case frameReset:
+		return c.takeReset(f, p)
+	case frameSettings:
+		return c.takeSettings(f, p)
+	case framePush:
+		return &ConnError{Code: ProtocolError, Detail: "PUSH_PROMISE, which is not allowed"}
+	case framePing:
+		return c.takePing(f, p)
+	case frameGoAway:
+		return c.takeGoAway(f, p)
+	case frameWindow:
+		return c.takeWindow(f, p)
+	}
+	// An unknown frame carries nothing that we know of (RFC 9113, section 5.5).
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.control()
+	return c.fatal
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+)
+
+// Of RFC 8446, 5.1 and 5.2.
+const (
+	recordHeader    = 5
+	recordPlaintext = 1 << 14
+	recordMost      = recordHeader + recordPlaintext + 256
+)
+
+// records is the connection under crypto/tls. It reads what there is, many records at a time, and hands it on record by
+// record, so that crypto/tls never holds back one that Wait does not know of. It writes many records at a time, while it
+// is told to gather them.
+type records struct {
+	net.Conn
+
+	source *source
+
+	// Of the goroutine that reads.
+	head   [recordHeader]byte // of the record that is being handed on,
+	headed int                // as far as it has been
+	body   int                // bytes of it that are left
+	ended  bool               // the connection, and not by close_notify
+
+	mu     sync.Mutex // held while something is written that was gathered
+	gather bool
+	out    []byte // borrowed while it holds something
+	used   int    // of out
+}
+
+func newRecords(c net.Conn, budget *limits.Budget) *records {
+	r := &records{Conn: c}
+	if under := inner(c); under != nil {
+		c = under
+	}
+	r.source = newSource(c, large, budget)
+	return r
+}
+
+// Read implements net.Conn, for crypto/tls.
+func (r *records) Read(p []byte) (int, error) {
+	if err := r.wait(); err != nil {
+		return 0, err
+	}
+	return r.source.take(func(in []byte) int { return r.align(p, in) }), nil
+}
+
+// wait waits until there is something to be handed on. Nothing is held before.
+func (r *records) wait() error {
+	err := r.source.fill()
+	if errors.Is(err, io.EOF) {
+		r.ended = true
+	}
+	return err
+}
+
+// align copies what is there of the record that is being handed on: of its header first, then of its body.
+func (r *records) align(p, in []byte) int {
+	if r.headed == recordHeader {
+		n := copy(p[:min(len(p), r.body)], in)
+		r.took(n)
+		return n
+	}
+	n := copy(p[:min(len(p), recordHeader-r.headed)], in)
+	copy(r.head[r.headed:], p[:n])
+	if r.headed += n; r.headed == recordHeader {
+		r.body = int(binary.BigEndian.Uint16(r.head[3:]))
+		r.took(0)
+	}
+	return n
+}
+
+func (r *records) took(n int) {
+	if r.body -= n; r.body == 0 {
+		r.headed = 0
+	}
+}
+
+// next says how much is here and not handed on, and whether a whole record is.
+func (r *records) next() (here int, whole bool) {
+	r.source.take(func(in []byte) int {
+		here = len(in)
+		whole = r.headed == 0 && here >= recordHeader && here >= recordHeader+int(binary.BigEndian.Uint16(in[3:]))
+		return 0
+	})
+	return here, whole
+}
+
+// Write implements net.Conn, for crypto/tls, which writes a record at a time.
+func (r *records) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.gather {
+		return r.Conn.Write(p)
+	}
+	if r.out == nil {
+		r.out = borrow(r.source.budget)
+	}
+	if len(r.out)-r.used < len(p) {
+		if err := r.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(r.out) < len(p) {
+		return r.Conn.Write(p)
+	}
+	r.used += copy(r.out[r.used:], p)
+	return len(p), nil
+}
+
+// flush writes what was gathered. r.mu is held.
+func (r *records) flush() error {
+	if r.used == 0 {
+		return nil
+	}
+	_, err := r.Conn.Write(r.out[:r.used])
+	r.used = 0
+	return err
+}
+
+// begin has what is written gathered until end.
+func (r *records) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gather = true
+}
+
+// end writes what was gathered.
+func (r *records) end() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gather = false
+	err := r.flush()
+	if r.out != nil {
+		giveBack(r.source.budget, r.out)
+		r.out = nil
+	}
+	return err
+}
+
+// Close implements net.Conn.
+func (r *records) Close() error {
+	err := r.Conn.Close()
+	r.source.close()
+	return err
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+)
+
+func TestWait(t *testing.T) {
+	budget := limits.NewBudget(64 << 20)
+	for name, newLink := range links(t, budget) {
+		for what, c := range map[string]struct {
+			before func(link)
+			want   error
+			then   string // that is read
+		}{
+			"bytes":             {func(l link) { io.WriteString(l.theirs, "x") }, nil, "x"},
+			"the end":           {func(l link) { l.theirs.CloseWrite() }, nil, ""},
+			"too late":          {func(l link) { l.ours.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded, ""},
+			"in time":           {func(l link) { l.ours.SetReadDeadline(time.Now().Add(time.Hour)); io.WriteString(l.theirs, "x") }, nil, "x"},
+			"closed by us":      {func(l link) { l.ours.Close() }, net.ErrClosed, ""},
+			"a larger one":      {func(l link) { l.theirs.Write(noise(4 * recordPlaintext)) }, nil, string(noise(4 * recordPlaintext))},
+			"what comes late":   {func(l link) { time.AfterFunc(5*time.Millisecond, func() { io.WriteString(l.theirs, "x") }) }, nil, "x"},
+			"too late later on": {func(l link) { l.ours.SetReadDeadline(time.Now().Add(5 * time.Millisecond)) }, os.ErrDeadlineExceeded, ""},
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				l := newLink()
+				c.before(l)
+				w := NewWaiter(l.ours)
+				if err := w.Wait(); !errors.Is(err, c.want) {
+					t.Fatalf("%v, want %v", err, c.want)
+				}
+				if len(c.then) > 0 {
+					want(t, l.ours, []byte(c.then))
+				}
+				if n := budget.Held(); n != 0 && c.then != "" {
+					t.Errorf("%d bytes are held", n)
+				}
+				l.theirs.Close()
+				if l.ours.Close(); budget.Held() != 0 {
+					t.Errorf("%d bytes are held when it is closed", budget.Held())
+				}
+			})
+		}
+	}
+}
+
+// A read that stops within a record leaves the rest with crypto/tls: there is something to be read all the same.
+func TestWaitInTheMiddleOfARecord(t *testing.T) {
+	server, client := tlsPair(t, nil, nil)
+	io.WriteString(client, "abcdef")
+	for _, part := range []string{"abc", "def"} {
+		if err := NewWaiter(server).Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if Quiet(server) {
+			t.Error("quiet")
+		}
+		want(t, server, []byte(part))
+	}
+	// It ended with the record, which can't be seen: nothing is lost but that the next read waits.
+	if err := NewWaiter(server).Wait(); err != nil {
+		t.Error(err)
+	}
+	server.SetReadDeadline(time.Unix(1, 0))
+	if _, err := server.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	server.SetReadDeadline(time.Time{})
+	io.WriteString(client, "ghi")
+	want(t, server, []byte("ghi"))
+}
+
+func TestQuiet(t *testing.T) {
+	for name, newLink := range links(t, nil) {
+		for what, c := range map[string]struct {
+			before func(link)
+			quiet  bool
+		}{
+			"nothing": {func(link) {}, true},
+			"bytes":   {func(l link) { io.WriteString(l.theirs, "x") }, false},
+			"the end": {func(l link) { l.theirs.Close() }, false},
+			"a reset": {func(l link) { Reset(l.theirs) }, false},
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				l := newLink()
+				c.before(l)
+				if c.quiet {
+					if !Quiet(l.ours) {
+						t.Error("not quiet")
+					}
+					return
+				}
+				eventually(t, "it is not quiet", func() bool { return !Quiet(l.ours) })
+			})
+		}
+	}
+	near, far := tcpPair(t)
+	near.Close()
+	if Quiet(near) {
+		t.Error("closed and quiet")
+	}
+	far.Close()
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if !Quiet(a) || NewWaiter(a).Wait() != nil {
+		t.Error("a pipe is not known to have something")
+	}
+}
+
+func TestReset(t *testing.T) {
+	for name, newLink := range links(t, nil) {
+		t.Run(name, func(t *testing.T) {
+			l := newLink()
+			io.WriteString(l.ours, "x")
+			want(t, l.theirs, []byte("x"))
+			Reset(l.ours)
+			if _, err := l.theirs.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the peer sees %v", err)
+			}
+			if _, err := l.ours.Write([]byte("x")); err == nil {
+				t.Error("still open")
+			}
+		})
+	}
+	a, b := net.Pipe()
+	Reset(a)
+	if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}

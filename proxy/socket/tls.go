@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+)
+
+// TLS is a connection of mesh TLS. It reads and writes many records per system call and holds no buffer of its own while
+// it waits, though crypto/tls keeps one of the largest record that it has read.
+type TLS struct {
+	*tls.Conn
+	records *records
+	more    bool // crypto/tls may hold decrypted bytes
+
+	writing sync.Mutex // held by who has records gathered
+	busy    atomic.Bool
+}
+
+// Client begins mesh TLS as the one that dialled. The budget counts what buffers hold; it may be nil. Config must have
+// dynamic record sizing disabled: it is for pages in browsers, and costs a system call and a seal for each packet here.
+func Client(c net.Conn, config *tls.Config, budget *limits.Budget) *TLS {
+	r := newRecords(c, budget)
+	return &TLS{Conn: tls.Client(r, config), records: r}
+}
+
+// Server begins mesh TLS as the one that was dialled.
+func Server(c net.Conn, config *tls.Config, budget *limits.Budget) *TLS {
+	r := newRecords(c, budget)
+	return &TLS{Conn: tls.Server(r, config), records: r}
+}
+
+// Read implements net.Conn. An end without close_notify is io.ErrUnexpectedEOF: somebody may have cut it short (RFC 8446,
+// 6.1), which crypto/tls lets pass between records.
+func (t *TLS) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	t.more = n > 0 && n == len(b)
+	if err != nil {
+		err = t.cutShort(err)
+	}
+	return n, err
+}
+
+func (t *TLS) cutShort(err error) error {
+	if t.records.ended && errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readAll reads what there is of whole records, at least once.
+func (t *TLS) readAll(b []byte) (n int, err error) {
+	n, err = t.Read(b)
+	for err == nil && len(b)-n >= recordPlaintext {
+		if _, whole := t.records.next(); !whole {
+			break
+		}
+		var more int
+		more, err = t.Read(b[n:])
+		n += more
+	}
+	return n, err
+}
+
+// Wait waits until a read gives something, or something has come that crypto/tls has to see.
+func (t *TLS) Wait() error {
+	if t.more {
+		return nil
+	}
+	if err := t.records.wait(); err != nil {
+		return t.cutShort(err)
+	}
+	return nil
+}
+
+func (t *TLS) quiet() bool {
+	here, _ := t.records.next()
+	return !t.more && here == 0 && Quiet(t.records.source.conn)
+}
+
+// Write implements net.Conn. More than a record leaves in as few system calls as it takes.
+func (t *TLS) Write(b []byte) (int, error) {
+	if len(b) <= recordPlaintext {
+		return t.Conn.Write(b)
+	}
+	if err := t.HandshakeContext(context.Background()); err != nil { // it would wait for an answer to what is gathered
+		return 0, err
+	}
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.busy.Store(true)
+	defer t.busy.Store(false)
+	t.records.begin()
+	n, err := t.Conn.Write(b)
+	if end := t.records.end(); err == nil && end != nil {
+		return 0, end
+	}
+	return n, err
+}
+
+// Close implements net.Conn. A Write that waits is broken off, as crypto/tls does with its own.
+func (t *TLS) Close() error {
+	if t.busy.Load() {
+		return t.records.Close()
+	}
+	return t.Conn.Close()
+}

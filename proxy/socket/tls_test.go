@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+)
+
+// A large write leaves in one system call and is read in few.
+func TestManyRecordsPerSystemCall(t *testing.T) {
+	near, far := tcpPair(t)
+	counted := &counting{Conn: far}
+	server, client := secure(t, near, counted, nil, nil)
+	counted.writes.Store(0)
+	payload := noise(4 * recordPlaintext)
+	for range 10 {
+		done := make(chan error, 1)
+		go func() {
+			_, err := client.Write(payload)
+			done <- err
+		}()
+		want(t, server, payload)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := counted.writes.Load(); n != 10 {
+		t.Errorf("%d writes of %d bytes took %d system calls", 10, len(payload), n)
+	}
+
+	near, far = tcpPair(t)
+	counted = &counting{Conn: near}
+	server, client = secure(t, counted, far, nil, nil)
+	if _, err := client.Write(payload); err != nil {
+		t.Fatal(err)
+	}
+	counted.reads.Store(0)
+	eventually(t, "all of it is here", func() bool { return !Quiet(near) })
+	want(t, server, payload)
+	if n := counted.reads.Load(); n > 3 {
+		t.Errorf("%d bytes took %d system calls", len(payload), n)
+	}
+}
+
+// dribble gives a few bytes at a time.
+type dribble struct {
+	net.Conn
+	most int
+}
+
+func (d *dribble) Read(b []byte) (int, error) { return d.Conn.Read(b[:min(len(b), d.most)]) }
+
+func TestRecordsInPieces(t *testing.T) {
+	for _, most := range []int{1, 4, 5, 6, 7, 100, recordMost, recordMost + 3} {
+		near, far := tcpPair(t)
+		server, client := secure(t, &dribble{near, most}, far, nil, nil)
+		go func() {
+			for n := range 20 {
+				client.Write(noise(n * n * n))
+			}
+			client.Close()
+		}()
+		got, err := io.ReadAll(server)
+		var sent []byte
+		for n := range 20 {
+			sent = append(sent, noise(n*n*n)...)
+		}
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d at a time: %d bytes, %v", most, len(got), err)
+		}
+	}
+}
+
+// What is no TLS at all is crypto/tls's to refuse.
+func TestWhatIsNoRecord(t *testing.T) {
+	for name, sent := range map[string]string{
+		"empty records":      string(bytes.Repeat([]byte{22, 3, 1, 0, 0}, 100)),
+		"a record too large": "\x16\x03\x01\xff\xff" + string(noise(70_000)),
+		"HTTP":               "GET / HTTP/1.1\r\n\r\n",
+		"nothing":            "",
+		"half a header":      "\x16\x03",
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := tcpPair(t)
+			budget := limits.NewBudget(1 << 20)
+			server := Server(near, config(t), budget)
+			go func() { io.WriteString(far, sent); far.CloseWrite(); io.Copy(io.Discard, far) }()
+			if err := server.Handshake(); err == nil {
+				t.Error("no error")
+			}
+			server.Close()
+		})
+	}
+}
+
+// A writer that waits for its peer is broken off by Close, at once, as with crypto/tls alone.
+func TestCloseBreaksAWriteOff(t *testing.T) {
+	budget := limits.NewBudget(64 << 20)
+	server, client := tlsPair(t, nil, budget)
+	done := make(chan error)
+	go func() {
+		for {
+			if _, err := client.Write(noise(1 << 20)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	eventually(t, "the peer's window is full", func() bool { return client.busy.Load() && budget.Held() > 0 })
+	timer := time.NewTimer(50 * time.Millisecond)
+	<-timer.C
+	begun := time.Now()
+	client.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+	server.Close()
+	if n := budget.Held(); n != 0 {
+		t.Errorf("%d bytes are held", n)
+	}
+}
+
+func TestWritersAndReadersAtOnce(t *testing.T) {
+	server, client := tlsPair(t, limits.NewBudget(256<<10), nil)
+	var wg sync.WaitGroup
+	for _, c := range []*TLS{server, client} {
+		wg.Go(func() {
+			for n := range 60 {
+				c.Write(noise(n * 3000))
+			}
+			c.CloseWrite()
+		})
+		wg.Go(func() {
+			got, err := io.ReadAll(c)
+			if err != nil || len(got) != 60*59/2*3000 {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+	wg.Wait()
+}
