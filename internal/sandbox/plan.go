@@ -220,7 +220,7 @@ func (p *planner) planClients(c *completed) ([]*side, error) {
 			byService[key] = s
 			out = append(out, s)
 		}
-		vip, _ := netip.ParseAddr(c.services[key].Spec.ClusterIP) //nolint:errcheck // findService has judged it
+		vip, _ := netip.ParseAddr(c.services[key].Spec.ClusterIP)
 		label := key + ":" + strconv.Itoa(int(port.Port))
 		if !l.address.IsValid() {
 			if l.address, err = p.keep(p.listens, label); err != nil {

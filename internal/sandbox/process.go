@@ -136,7 +136,7 @@ func (p *process) awaitReady(ctx context.Context) error {
 			return err
 		}
 		if response, err := transport.RoundTrip(request); err == nil {
-			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10)) //nolint:errcheck // it is for a message
+			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil
