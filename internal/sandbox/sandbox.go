@@ -228,8 +228,8 @@ func (r *runner) announce(p *process) {
 		if p.client {
 			kind, what = "client", "service"
 		}
-		r.out.printf("%s %s=%s listen=%s of=%s identity=spiffe://%s/ns/%s/sa/%s admin=%s pid=%d",
-			kind, what, l.label, l.listen, p.service, r.options.TrustDomain, p.pod.Namespace, p.account, p.admin, p.cmd.Process.Pid)
+		r.out.printf("%s %s=%s listen=%s of=%s identity=spiffe://%s/ns/%s/sa/%s admin=%s pid=%d dir=%s",
+			kind, what, l.label, l.listen, p.service, r.options.TrustDomain, p.pod.Namespace, p.account, p.admin, p.cmd.Process.Pid, p.dir)
 	}
 }
 
