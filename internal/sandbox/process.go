@@ -31,7 +31,7 @@ const (
 type process struct {
 	*side
 	cmd   *exec.Cmd
-	dir   string // where it runs
+	dir   string        // where it runs
 	ended chan struct{} // closed after err is set
 	err   error
 	token string

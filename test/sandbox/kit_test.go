@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -70,7 +71,7 @@ func launch(t *testing.T, args ...string) *sandbox {
 	t.Helper()
 	s := &sandbox{T: t, dir: t.TempDir(), ended: make(chan struct{})}
 	s.cmd = exec.Command(filepath.Join(binaries, "heddle"), append([]string{"sandbox"}, args...)...)
-	s.cmd.Env = append(os.Environ(), "TMPDIR="+s.dir)
+	s.cmd.Env = append(os.Environ(), "TMPDIR="+s.dir, "GORACE=atexit_sleep_ms=0")
 	stdout, err := s.cmd.StdoutPipe()
 	check(t, err)
 	stderr, err := s.cmd.StderrPipe()
@@ -99,6 +100,9 @@ func launch(t *testing.T, args ...string) *sandbox {
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM)
 		<-s.ended
+		if strings.Contains(s.complaints(), "DATA RACE") {
+			t.Error("there is a data race")
+		}
 		if t.Failed() {
 			t.Logf("%s\n%s", s.output(), s.complaints())
 		}
@@ -206,7 +210,10 @@ type files struct {
 	dir string
 }
 
-func newFiles(tb testing.TB) *files { return &files{tb, tb.TempDir()} }
+func newFiles(tb testing.TB) *files {
+	tb.Helper()
+	return &files{tb, tb.TempDir()}
+}
 
 // write replaces a file, as an editor does.
 func (f *files) write(name, text string) {
@@ -273,7 +280,7 @@ func serve(t *testing.T, l net.Listener, server *http.Server) {
 		server.Protocols.SetUnencryptedHTTP2(true)
 	}
 	server.ReadHeaderTimeout = time.Minute
-	server.ErrorLog = nil
+	server.ErrorLog = log.New(io.Discard, "", 0) // who goes away in a handshake is no news
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -208,3 +208,29 @@ func TestASandboxThatIsKilledLeavesNoProxy(t *testing.T) {
 	s.awaitNoProxy()
 	<-s.ended
 }
+
+// The objects that docs/sandbox.md begins with.
+func TestTheSamples(t *testing.T) {
+	const samples = "../../config/samples/sandbox"
+	f := newFiles(t)
+	entries, err := os.ReadDir(samples)
+	check(t, err)
+	one, two := application(t, "one", "127.0.0.11"), application(t, "two", "127.0.0.12")
+	for _, e := range entries {
+		text, err := os.ReadFile(samples + "/" + e.Name())
+		check(t, err)
+		f.write(e.Name(), string(text))
+	}
+	s := start(t, "-f", f.dir, "--caller", "cart=shop/web", "--inbound", "127.0.0.11:9001="+listenAt(t), "--inbound", "127.0.0.12:9001="+listenAt(t))
+	s.awaitLine(`^\S+/policy\.yaml MeshPolicy shop/shop: Ready=True `)
+	s.awaitLine(`^\S+/split\.yaml TrafficSplit shop/cart: Ready=True `)
+	// Nobody listens at the samples' own ports: that the request came so far is enough.
+	awaitAnswer(t, s.client("cart.shop:80"), http.StatusServiceUnavailable, "connect_failed")
+	text, err := os.ReadFile(samples + "/services.yaml")
+	check(t, err)
+	f.write("services.yaml", strings.NewReplacer(
+		"port: 9001}]\nendpoints: [{addresses: [127.0.0.11]}]", "port: "+strings.Split(one, ":")[1]+"}]\nendpoints: [{addresses: [127.0.0.11]}]",
+		"port: 9001}]\nendpoints: [{addresses: [127.0.0.12]}]", "port: "+strings.Split(two, ":")[1]+"}]\nendpoints: [{addresses: [127.0.0.12]}]",
+	).Replace(string(text)))
+	awaitAnswer(t, s.client("cart.shop:80"), http.StatusOK, "URI=spiffe://cluster.local/ns/shop/sa/web")
+}
