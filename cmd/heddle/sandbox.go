@@ -79,7 +79,11 @@ func runSandbox(env environment, args []string) error {
 // findProxy returns the path of the proxy's binary.
 func findProxy(path string) (string, error) {
 	if path != "" {
-		return exec.LookPath(path)
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return "", err
+		}
+		return filepath.Abs(found)
 	}
 	if own, err := os.Executable(); err == nil {
 		beside := filepath.Join(filepath.Dir(own), proxyName)
@@ -91,7 +95,7 @@ func findProxy(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s is neither beside this program nor on the PATH: say where with --proxy", proxyName)
 	}
-	return found, nil
+	return filepath.Abs(found)
 }
 
 // sandboxCert issues a certificate for a peer that is no proxy of the sandbox.

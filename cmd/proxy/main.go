@@ -7,6 +7,7 @@
 //	heddle-proxy drain [-wait 20s]         have the running proxy drain, and wait for its requests
 //	heddle-proxy admin config|certs|drain  ask the running proxy, as JSON
 //	heddle-proxy admin envelope SECTION    print a kept envelope, for `heddle config verify`
+//	heddle-proxy admin profile             print where the processor's time goes, for `go tool pprof`
 //	heddle-proxy version                   print the version
 package main
 

@@ -54,6 +54,7 @@ type control struct {
 	meshID                    string
 
 	roots      *issue.Roots
+	rooted     chan struct{} // closed when there are roots
 	identities *issue.Server
 	node       *distribute.Node
 	publisher  *distribute.Publisher
@@ -64,8 +65,8 @@ type control struct {
 }
 
 // newControl makes the operator. Nothing runs yet.
-func newControl(o *Options) (*control, error) {
-	c := &control{options: o, known: make(map[string]bool), meshID: rand.Text()}
+func newControl(ctx context.Context, o *Options) (*control, error) {
+	c := &control{options: o, known: make(map[string]bool), rooted: make(chan struct{}), meshID: rand.Text()}
 	if err := c.makeAuthorities(); err != nil {
 		return nil, err
 	}
@@ -77,11 +78,12 @@ func newControl(o *Options) (*control, error) {
 	}
 	ca := &corev1.Secret{Data: map[string][]byte{"ca.crt": c.workload.pem()}}
 	ca.Namespace, ca.Name = operatorNamespace, issue.DefaultRootsSecret
-	if err := c.cluster.Create(context.Background(), ca); err != nil {
+	if err := c.cluster.Create(ctx, ca); err != nil {
 		return nil, err
 	}
 	c.roots = issue.NewRoots(issue.RootsOptions{
 		Client: c.cluster, Live: c.cluster, Namespace: operatorNamespace, Log: o.Log.WithName("roots"), Clock: o.Clock,
+		Changed: sync.OnceFunc(func() { close(c.rooted) }),
 	})
 	var err error
 	c.identities, err = issue.New(issue.Options{
@@ -94,7 +96,7 @@ func newControl(o *Options) (*control, error) {
 	c.collector = &collect.Collector{Cache: c.cluster, Live: c.cluster, Options: func() snapshot.Options {
 		return snapshot.Options{
 			TrustDomain: o.TrustDomain, OperatorNamespace: operatorNamespace,
-			WorkloadRoots: [][]byte{c.workload.certificate.Raw}, Networks: []string{serviceNetwork},
+			WorkloadRoots: c.roots.DER(), Networks: []string{serviceNetwork},
 		}
 	}}
 	return c, c.makeNode()
@@ -177,7 +179,13 @@ func (c *control) run(ctx context.Context, listening chan<- struct{}) error {
 			_ = server.Close()
 		}
 	})
-	close(listening)
+	running.Go(func() {
+		select {
+		case <-c.rooted:
+			close(listening)
+		case <-ctx.Done():
+		}
+	})
 	err = server.ServeTLS(c.listener, "", "")
 	running.Wait()
 	if !errors.Is(err, http.ErrServerClosed) {
@@ -187,9 +195,9 @@ func (c *control) run(ctx context.Context, listening chan<- struct{}) error {
 }
 
 // feed tells the distributor which pods live.
-func (c *control) feed() error {
+func (c *control) feed(ctx context.Context) error {
 	pods := &corev1.PodList{}
-	if err := c.cluster.List(context.Background(), pods); err != nil {
+	if err := c.cluster.List(ctx, pods); err != nil {
 		return err
 	}
 	now := make(map[string]bool, len(pods.Items))
@@ -214,7 +222,7 @@ func (c *control) feed() error {
 
 // publish compiles what the cluster holds and publishes it.
 func (c *control) publish(ctx context.Context) error {
-	if err := c.feed(); err != nil {
+	if err := c.feed(ctx); err != nil {
 		return err
 	}
 	snap, err := c.collector.Take(ctx)

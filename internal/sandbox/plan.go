@@ -95,6 +95,9 @@ func newPlanner(o *Options, w *wishes) *planner {
 // plan returns the sides that should run now: the servers first.
 func (p *planner) plan(c *completed) ([]*side, error) {
 	defer p.ports.release()
+	if err := p.check(c); err != nil {
+		return nil, err
+	}
 	var out []*side
 	if !p.options.OutboundOnly {
 		if err := p.planServers(c); err != nil {
@@ -110,6 +113,25 @@ func (p *planner) plan(c *completed) ([]*side, error) {
 		out = append(out, clients...)
 	}
 	return out, nil
+}
+
+// check finds what was said of a Service that is not there. An endpoint may come later.
+func (p *planner) check(c *completed) error {
+	var errs []error
+	for _, name := range sortedKeys(p.wishes.callers) {
+		if _, err := findService(c, name); err != nil {
+			errs = append(errs, fmt.Errorf("--caller %s: %w", name, err))
+		}
+	}
+	for _, name := range sortedKeys(p.wishes.admin) {
+		if _, err := netip.ParseAddrPort(name); err == nil {
+			continue
+		}
+		if _, err := findService(c, name); err != nil {
+			errs = append(errs, fmt.Errorf("--admin %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p *planner) planServers(c *completed) error {
@@ -220,7 +242,7 @@ func (p *planner) planClients(c *completed) ([]*side, error) {
 			byService[key] = s
 			out = append(out, s)
 		}
-		vip, _ := netip.ParseAddr(c.services[key].Spec.ClusterIP) //nolint:errcheck // findService has judged it
+		vip, _ := netip.ParseAddr(c.services[key].Spec.ClusterIP)
 		label := key + ":" + strconv.Itoa(int(port.Port))
 		if !l.address.IsValid() {
 			if l.address, err = p.keep(p.listens, label); err != nil {

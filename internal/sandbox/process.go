@@ -31,6 +31,7 @@ const (
 type process struct {
 	*side
 	cmd   *exec.Cmd
+	dir   string        // where it runs
 	ended chan struct{} // closed after err is set
 	err   error
 	token string
@@ -82,7 +83,7 @@ func (r *runner) launch(s *side, podUID, token string) (*process, error) {
 			return nil, err
 		}
 	}
-	p := &process{side: s, token: token, ended: make(chan struct{})}
+	p := &process{side: s, dir: dir, token: token, ended: make(chan struct{})}
 	p.cmd = exec.Command(r.options.Proxy, append(s.arguments(), r.options.ProxyArgs...)...) //nolint:gosec,noctx // the user's choice; it is ended in order
 	p.cmd.Env = append(append(defaults(), os.Environ()...), r.options.ProxyEnv...)
 	p.cmd.Env = append(p.cmd.Env,
@@ -90,8 +91,9 @@ func (r *runner) launch(s *side, podUID, token string) (*process, error) {
 		"HEDDLE_SERVICE_ACCOUNT="+s.account, "HEDDLE_POD_IPS="+s.addresses(), "HEDDLE_NODE_NAME=sandbox",
 		"HEDDLE_CONTROL_ADDRESS="+r.control.address(), "HEDDLE_CONTROL_SERVER_NAME="+serverName,
 		"HEDDLE_MESH_ID="+r.control.meshID, "HEDDLE_TRUST_DOMAIN="+r.options.TrustDomain,
-		"HEDDLE_STATE_DIR="+filepath.Join(dir, "state"), "HEDDLE_ROOTS_DIR="+dir, "HEDDLE_TOKEN_FILE="+filepath.Join(dir, "token"),
+		"HEDDLE_STATE_DIR=state", "HEDDLE_ROOTS_DIR=.", "HEDDLE_TOKEN_FILE=token",
 	)
+	p.cmd.Dir = dir // the path of a socket must be short, which that of a temporary directory need not be
 	log := &prefixed{out: r.log, prefix: "[" + s.title() + "] "}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.WaitDelay = time.Second
@@ -136,7 +138,7 @@ func (p *process) awaitReady(ctx context.Context) error {
 			return err
 		}
 		if response, err := transport.RoundTrip(request); err == nil {
-			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10)) //nolint:errcheck // it is for a message
+			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil

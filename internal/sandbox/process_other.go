@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !linux
+//go:build !unix
 
 package sandbox
 
 import "syscall"
 
-// attributes give a proxy a process group of its own, so that an interrupt at the terminal reaches the sandbox alone.
-func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// attributes are none where there are no process groups.
+func attributes() *syscall.SysProcAttr { return nil }

@@ -77,6 +77,7 @@ func (c *control) keepGood(ctx context.Context, result *compile.Result) error {
 type reporter struct {
 	control *control
 	out     *locked
+	changed bool              // since the last report
 	told    map[string]string // by object
 	since   map[string]time.Time
 	status  map[string]v1alpha1.Status
@@ -94,9 +95,10 @@ const slow = 2 * time.Second
 // report prints what is new. from says which file an object is from.
 func (r *reporter) report(from map[string]string, now time.Time) {
 	result := r.control.result.Load()
-	if result == nil {
+	if result == nil || !r.changed && len(r.since) == 0 {
 		return
 	}
+	r.changed = false
 	byOrigin := make(map[compile.Origin][]conditions.Verdict)
 	var origins []compile.Origin
 	for _, f := range result.Findings {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // pollEvery is how often the files are looked at. What was written to is read when it has not been for that long: editors
@@ -36,9 +35,12 @@ type runner struct {
 	exits     chan *process
 	over      chan struct{}
 	waiting   sync.WaitGroup
-	notes     map[string]bool // that were printed
-	from      map[string]string
+	notes     map[string]bool   // that were printed
+	from      map[string]string // the file of each object
 	reporter  *reporter
+	seen      map[string]stamp // at the last look
+	read      map[string]stamp // what is read
+	problem   string           // of the last look
 }
 
 // Run runs the mesh until the context ends.
@@ -55,15 +57,16 @@ func Run(ctx context.Context, o Options) error {
 	if r.files, err = newFiles(o.Paths); err != nil {
 		return err
 	}
-	if r.control, err = newControl(&o); err != nil {
+	if r.control, err = newControl(ctx, &o); err != nil {
 		return err
 	}
 	if r.dir, err = os.MkdirTemp("", "heddle-sandbox-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.dir) //nolint:errcheck // it is of the temporary directory
+	defer os.RemoveAll(r.dir)
 	r.reporter = newReporter(r.control, r.out)
 
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var serving sync.WaitGroup
@@ -85,7 +88,10 @@ func Run(ctx context.Context, o Options) error {
 	r.starter = newStarter()
 	defer r.starter.stop()
 	defer r.end()
-	return r.run(ctx)
+	if err := r.run(ctx); outer.Err() == nil {
+		return err
+	}
+	return nil // it was told to end
 }
 
 // run starts what the files say and follows them.
@@ -101,41 +107,48 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	r.out.printf("ready")
+	r.seen, r.read = stamps, stamps
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	before := stamps
 	for {
 		r.reporter.report(r.from, r.options.Clock())
 		select {
 		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-				return cause
-			}
-			return nil
+			return context.Cause(ctx)
 		case p := <-r.exits:
 			if !p.asked {
 				return fmt.Errorf("the proxy of %s, pid %d, ended: %w", p.title(), p.cmd.Process.Pid, errors.Join(p.err, errEnded))
 			}
-			continue
+		case <-r.control.node.Changed():
+			r.reporter.changed = true
 		case <-tick.C:
+			r.look(ctx)
 		}
-		now, err := r.files.stamps()
-		if err != nil {
-			r.complain(err)
-			continue
+	}
+}
+
+// look reads the files if they were written to, and not since the last look.
+func (r *runner) look(ctx context.Context) {
+	now, err := r.files.stamps()
+	if err != nil {
+		if problem := err.Error(); problem != r.problem {
+			r.problem = problem
+			r.complain(fmt.Errorf("%w; all stays in force", err))
 		}
-		quiet := maps.Equal(now, before)
-		before = now
-		if !quiet || maps.Equal(now, stamps) {
-			continue
-		}
-		stamps = now
-		for _, err := range r.files.read(now) {
-			r.complain(fmt.Errorf("%w; what was good of the file stays in force", err))
-		}
-		if err := r.apply(ctx); err != nil {
-			r.complain(err)
-		}
+		return
+	}
+	r.problem = ""
+	quiet := maps.Equal(now, r.seen)
+	r.seen = now
+	if !quiet || maps.Equal(now, r.read) {
+		return
+	}
+	r.read = now
+	for _, err := range r.files.read(now) {
+		r.complain(fmt.Errorf("%w; what was good of the file stays in force", err))
+	}
+	if err := r.apply(ctx); err != nil && ctx.Err() == nil {
+		r.complain(err)
 	}
 }
 
@@ -161,6 +174,7 @@ func (r *runner) apply(ctx context.Context) error {
 		all = append(all, pod)
 	}
 	if r.control.cluster.replace(all) {
+		r.reporter.changed = true
 		if err := r.control.publish(ctx); err != nil {
 			return err
 		}
@@ -188,7 +202,7 @@ func (r *runner) reconcile(ctx context.Context, sides []*side) error {
 			continue
 		}
 		pod := &corev1.Pod{}
-		if err := r.control.cluster.Get(ctx, client.ObjectKey(s.pod), pod); err != nil {
+		if err := r.control.cluster.Get(ctx, s.pod, pod); err != nil {
 			return err
 		}
 		p, err := r.launch(s, string(pod.UID), r.control.tokens.give(pod))
@@ -200,9 +214,6 @@ func (r *runner) reconcile(ctx context.Context, sides []*side) error {
 	}
 	for _, p := range started {
 		if err := p.awaitReady(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return fmt.Errorf("%s: %w", p.title(), err)
 		}
 		r.announce(p)
@@ -217,8 +228,8 @@ func (r *runner) announce(p *process) {
 		if p.client {
 			kind, what = "client", "service"
 		}
-		r.out.printf("%s %s=%s listen=%s of=%s identity=spiffe://%s/ns/%s/sa/%s admin=%s pid=%d",
-			kind, what, l.label, l.listen, p.service, r.options.TrustDomain, p.pod.Namespace, p.account, p.admin, p.cmd.Process.Pid)
+		r.out.printf("%s %s=%s listen=%s of=%s identity=spiffe://%s/ns/%s/sa/%s admin=%s pid=%d dir=%s",
+			kind, what, l.label, l.listen, p.service, r.options.TrustDomain, p.pod.Namespace, p.account, p.admin, p.cmd.Process.Pid, p.dir)
 	}
 }
 

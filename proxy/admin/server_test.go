@@ -298,6 +298,15 @@ func TestTheSocket(t *testing.T) {
 	if wait := <-begun; err != nil || d.Running != 5 || wait > time.Minute || wait < 50*time.Second {
 		t.Errorf("%+v, %v, waited %v", d, err, wait)
 	}
+	var cpu bytes.Buffer
+	if err := client.Profile(t.Context(), 1, &cpu); err != nil || !bytes.HasPrefix(cpu.Bytes(), []byte("\x1f\x8b")) {
+		t.Errorf("profile: %d bytes, %v", cpu.Len(), err)
+	}
+	for _, seconds := range []int{0, -1, MaxProfileSeconds + 1} {
+		if err := client.Profile(t.Context(), seconds, io.Discard); err == nil || !strings.Contains(err.Error(), "seconds:") {
+			t.Errorf("a profile of %d s: %v", seconds, err)
+		}
+	}
 	if _, err := client.Drain(t.Context(), 2*MaxDrainWait); err == nil || !strings.Contains(err.Error(), "wait:") {
 		t.Errorf("a wait without bound: %v", err)
 	}

@@ -46,6 +46,7 @@ var works = []work{
 	{Group: "tcp", Name: "TCP, 1 connection", Protocol: traffic.Download, Connections: 1, Streams: 1, Unit: "MiB"},
 	{Group: "tcp", Name: "TCP, 100 connections", Protocol: traffic.Download, Connections: 100, Streams: 1, Quick: true, Unit: "MiB"},
 	{Group: "tcp", Name: "TCP, 1 KiB there and back, 100 connections", Protocol: traffic.Echo, Connections: 100, Streams: 1, Open: true, Quick: true, Unit: "round trip"},
+	{Group: "tls", Name: "TLS handshakes, server side", Protocol: traffic.Handshakes, Connections: 16, Quick: true, Unit: "handshake"},
 }
 
 // groups are what -only takes.
@@ -65,9 +66,19 @@ func (w work) target(i *peers.Instance) netip.AddrPort {
 		return i.HTTP1
 	case traffic.Download, traffic.Echo:
 		return i.TCP
+	case traffic.Handshakes:
+		return i.Inbound
 	default:
 		return i.HTTP2
 	}
+}
+
+// processes are those whose processor time counts.
+func (w work) processes(i *peers.Instance) []int {
+	if w.Protocol == traffic.Handshakes {
+		return i.Server()
+	}
+	return i.Processes()
 }
 
 // parseList reads names with commas between, and checks that each is known.

@@ -56,7 +56,11 @@ func load(ctx context.Context, spec string, out io.Writer) error {
 	if err := json.Unmarshal([]byte(spec), &l); err != nil {
 		return err
 	}
-	result, err := traffic.Run(ctx, l)
+	run := traffic.Run
+	if l.Protocol == traffic.Handshakes {
+		run = traffic.RunHandshakes
+	}
+	result, err := run(ctx, l)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type report struct {
 	Versions     map[string]string `json:"versions"`
 	Binaries     map[string]int64  `json:"binaries"`
 	Measurements []measurement     `json:"measurements"`
+	Memory       []memory          `json:"memory"`
 	Problems     []string          `json:"problems"`
 
 	run    *run
@@ -97,6 +98,17 @@ func (r *report) add(m measurement) {
 	}
 	fmt.Fprintf(r.run.out, "%s%.1f µs each, %.0f/s, proxies busy %.0f %%, load %.0f %%\n", line, perRequest(m), rate(m), 100*busy(m),
 		100*s.Other.Seconds()/s.Elapsed.Seconds())
+}
+
+func (r *report) addMemory(m memory) {
+	r.Memory = append(r.Memory, m)
+	fmt.Fprintf(r.run.out, "%s: idle %s in clear, client side %s, server side %s\n", m.Peer, bytesText(float64(m.Plain)), bytesText(float64(m.Client)),
+		bytesText(float64(m.Server)))
+	for _, kind := range idleKinds {
+		if each, ok := m.Connections[kind.name]; ok {
+			fmt.Fprintf(r.run.out, "%s: %s for each connection, %s\n", m.Peer, bytesText(each), kind.name)
+		}
+	}
 }
 
 // halfOf is half of a peer's saturation, the median of its rounds. 0 if it wasn't measured.

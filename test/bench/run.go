@@ -49,6 +49,11 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 	}
+	if slices.Contains(o.only, "memory") && !o.quick {
+		if err := r.memories(ctx); err != nil {
+			return err
+		}
+	}
 	return r.finish()
 }
 
@@ -210,7 +215,7 @@ func (r *run) start(topology peers.Topology) ([]running, error) {
 // chosen returns the peers that -peers names, the same ones each time.
 func (r *run) chosen() []peers.Peer {
 	if r.peers == nil {
-		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP()}
+		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP(), "envoy": peers.Envoy()}
 		for _, name := range peerNames {
 			if p, ok := all[name]; ok && slices.Contains(r.options.peers, name) {
 				r.peers = append(r.peers, p)
@@ -234,7 +239,7 @@ func (r *run) round(ctx context.Context, topology peers.Topology, up []running, 
 		result, err := r.generate(ctx, traffic.Load{
 			Target: target, Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
 			Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: r.duration, //nolint:gosec // a small number
-			Processes: p.Processes(), Others: []int{r.origin.PID},
+			Processes: w.processes(p.Instance), Others: []int{r.origin.PID}, Credentials: p.Credentials,
 		})
 		if ctx.Err() != nil {
 			return ctx.Err()

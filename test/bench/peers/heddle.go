@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/heddle-mesh/heddle/test/bench/traffic"
 )
 
 // Heddle is run by `heddle sandbox`. The paths are of heddle and heddle-proxy; empty ones are built from the tree.
@@ -91,9 +93,23 @@ func (m *mesh) Start(site *Site, topology Topology) (i *Instance, err error) {
 	}
 	i.Client, i.Server = ready.pids("client"), nil
 	if topology == Pair {
-		i.Server, i.ServerName = ready.pids("server"), ""
+		i.Server = ready.pids("server")
+		if i.Credentials, err = m.certificate(pki); err != nil {
+			i.Stop()
+			return nil, err
+		}
 	}
 	return i, p.Await(i.HTTP1, i.HTTP2, i.TCP)
+}
+
+// certificate issues one of the caller's from the sandbox's CA.
+func (m *mesh) certificate(pki string) (traffic.Credentials, error) {
+	out := filepath.Join(pki, "front")
+	cmd := exec.Command(m.heddle, "sandbox", "cert", "--pki", pki, "--identity", "shop/front", "--out", out) //nolint:noctx // ends by itself
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return traffic.Credentials{}, fmt.Errorf("heddle sandbox cert: %w: %s", err, text)
+	}
+	return traffic.Credentials{Cert: out + ".pem", Key: out + ".key"}, nil
 }
 
 // readiness reads what the sandbox prints: who listens where, with which process, and "ready".

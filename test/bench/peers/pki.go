@@ -6,11 +6,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net/url"
 	"os"
@@ -22,8 +20,6 @@ import (
 type PKI struct {
 	// CA, Cert, Key and Combined, which is Cert and Key, are files in PEM.
 	CA, Cert, Key, Combined string
-	// Config is a client's: TLS 1.3, X25519, no resumption.
-	Config *tls.Config
 }
 
 // ServerName is what the certificate is valid for.
@@ -79,26 +75,5 @@ func NewPKI(dir string) (*PKI, error) {
 			return nil, err
 		}
 	}
-	p.Config, err = ClientConfig(p.CA, p.Cert, p.Key)
-	return p, err
-}
-
-// ClientConfig reads what a client over mutual TLS needs.
-func ClientConfig(ca, cert, key string) (*tls.Config, error) {
-	pool := x509.NewCertPool()
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, err
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate", ca)
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{
-		RootCAs: pool, Certificates: []tls.Certificate{pair}, ServerName: ServerName,
-		MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}, NextProtos: []string{"http/1.1"},
-	}, nil
+	return p, nil
 }

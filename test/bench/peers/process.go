@@ -128,7 +128,7 @@ func (p *Process) Await(addrs ...netip.AddrPort) error {
 	defer tick.Stop()
 	for _, addr := range addrs {
 		for {
-			c, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", addr.String()) //nolint:noctx // on loopback
+			c, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", addr.String())
 			if err == nil {
 				_ = c.Close()
 				break

@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/heddle-mesh/heddle/test/bench/epoll"
 	"github.com/heddle-mesh/heddle/test/bench/traffic"
@@ -50,8 +50,10 @@ type Instance struct {
 	Inbound netip.AddrPort
 	// Client and Server return the proxies' processes with their children, Client alone for one proxy.
 	Client, Server func() []int
-	// ServerName is what a certificate of Inbound is valid for, empty if it names a SPIFFE ID alone.
-	ServerName string
+	// Between are the ports of the server side that take HTTP/1.1, of a pair alone.
+	Between []int
+	// Credentials are those of a client that Inbound takes.
+	Credentials traffic.Credentials
 
 	processes []*Process
 }
@@ -101,11 +103,7 @@ func (f *FreePorts) Take() (int, error) {
 	return 0, errors.New("no port is free")
 }
 
-// folder makes a folder of an instance, empty.
+// folder makes a folder of an instance.
 func (s *Site) folder(name string, topology Topology, side string) (string, error) {
-	dir := filepath.Join(s.Dir, fmt.Sprintf("%s-%s-%s", name, topology, side))
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	return dir, os.MkdirAll(dir, 0o755)
+	return os.MkdirTemp(s.Dir, fmt.Sprintf("%s-%s-%s-", strings.ReplaceAll(name, "/", "-"), topology, side))
 }

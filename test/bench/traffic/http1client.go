@@ -55,6 +55,9 @@ func appendIndexedName(b []byte, index byte, value string) []byte {
 	return append(b, value...)
 }
 
+// index finds the end of a head, -1 if it hasn't come.
+func index(p []byte) int { return bytes.Index(p, endOfHead) }
+
 // http1Client has one request at a time.
 type http1Client struct {
 	g    *generator

@@ -43,9 +43,10 @@ func ServeOrigin(ctx context.Context, ports Ports) error {
 		return err
 	}
 	defer func() { _ = loop.Close() }()
-	block := make([]byte, blockSize)
+	block, together := make([]byte, blockSize), gates{}
 	for version, ip := range map[string]netip.Addr{"stable": Stable, "canary": Canary} {
 		o := newOrigin(version)
+		o.gates = together
 		accept := func(*epoll.Conn) epoll.Handler { return &sniffer{origin: o} }
 		err := errors.Join(
 			loop.Listen(at(ip, ports.HTTP1), accept), loop.Listen(at(ip, ports.HTTP2), accept),
@@ -70,6 +71,7 @@ func at(ip netip.Addr, port int) netip.AddrPort {
 // origin is what the answers of one version are.
 type origin struct {
 	version string
+	gates   gates             // of both versions together
 	http1   map[string][]byte // whole answers, by size
 	bodies  map[string][]byte
 }
@@ -146,50 +148,49 @@ func (s *http1Server) Data(c *epoll.Conn, p []byte) {
 			c.WriteStatic(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Version: %s\r\n\r\n%s", len(head), s.origin.version, head))
 			continue
 		}
+		if n, name := heldTogether(line); n > 0 {
+			s.origin.gates.hold(c, s.origin.http1[sizeOf(line)], n, name)
+			continue
+		}
 		c.WriteStatic(s.origin.http1[sizeOf(line)])
 	}
 }
 
 func (s *http1Server) Closed(*epoll.Conn, error) {}
 
-// sizeOf finds the last segment of the path in a request line, or in a path alone.
-func sizeOf(line []byte) string {
-	if i := bytes.LastIndexByte(line, ' '); i > 0 {
-		line = line[:i]
+// heldTogether reads how many requests are to be here before any is answered, and which: /hold-100-a/ in the path. 0
+// answers at once.
+func heldTogether(line []byte) (n int, name string) {
+	_, rest, ok := bytes.Cut(line, []byte("/hold-"))
+	if !ok {
+		return 0, ""
 	}
-	switch {
-	case bytes.HasSuffix(line, []byte("/16k")):
-		return "16k"
-	case bytes.HasSuffix(line, []byte("/1m")):
-		return "1m"
-	default:
-		return "1k"
+	segment, _, _ := bytes.Cut(rest, []byte("/"))
+	number, id, _ := bytes.Cut(segment, []byte("-"))
+	n, err := strconv.Atoi(string(number))
+	if err != nil {
+		return 0, ""
 	}
+	return n, string(id)
 }
 
-var lengthField = []byte("\r\ncontent-length:")
+// gates hold answers until so many are asked for. That makes a proxy open as many connections.
+type gates map[string][]held
 
-// contentLength returns the length that a head declares, 0 if none, -1 if it is no number.
-func contentLength(head []byte) int {
-	for i := 0; ; {
-		j := bytes.IndexByte(head[i:], '\r')
-		if j < 0 || i+j+len(lengthField) > len(head) {
-			return 0
-		}
-		i += j
-		if field := head[i : i+len(lengthField)]; bytes.EqualFold(field, lengthField) {
-			value := head[i+len(lengthField):]
-			if k := bytes.IndexByte(value, '\r'); k >= 0 {
-				value = value[:k]
-			}
-			n, err := strconv.Atoi(string(bytes.TrimSpace(value)))
-			if err != nil {
-				return -1
-			}
-			return n
-		}
-		i++
+type held struct {
+	conn   *epoll.Conn
+	answer []byte
+}
+
+func (g gates) hold(c *epoll.Conn, answer []byte, n int, name string) {
+	g[name] = append(g[name], held{c, answer})
+	if len(g[name]) < n {
+		return
 	}
+	for _, h := range g[name] {
+		h.conn.WriteStatic(h.answer)
+	}
+	delete(g, name)
 }
 
 // stream is the origin of TCP.

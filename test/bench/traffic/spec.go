@@ -38,6 +38,8 @@ type Load struct {
 	// Processes are those whose processor time is taken at the beginning and at the end: the proxies, and others.
 	Processes []int `json:"processes"`
 	Others    []int `json:"others"`
+	// Credentials are for Handshakes.
+	Credentials Credentials `json:"credentials"`
 }
 
 // Result is what came of a Load, of the time after the warm-up alone.
