@@ -328,4 +328,7 @@ func (s *streamed) Close() error {
 }
 
 // Raw implements endpointConn.
-func (s *streamed) Raw() (buffered []byte, conn net.Conn) { return nil, &streamTunnel{s} }
+func (s *streamed) Raw() (buffered []byte, conn net.Conn) {
+	s.SetDeadline(time.Time{})
+	return nil, &streamTunnel{s}
+}

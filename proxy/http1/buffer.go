@@ -4,31 +4,33 @@ package http1
 
 import "sync"
 
-// Sizes of buffers. Almost all heads, with the content of small messages, fit into the smallest.
+// Sizes of buffers.
 const (
-	smallBuffer  = 8 << 10
-	mediumBuffer = 32 << 10
-	largeBuffer  = 128 << 10
+	smallBuffer  = 8 << 10  // to write from: heads, with the content of small messages
+	readBuffer   = 20 << 10 // to read into: a head with 16 KiB of content, which many writers send at once
+	mediumBuffer = 64 << 10
+	largeBuffer  = 192 << 10 // the largest request line and header, by default
 )
 
 // buffer is memory of a pool.
 type buffer struct{ b []byte }
 
-var (
-	smallBuffers  = sync.Pool{New: func() any { return &buffer{make([]byte, smallBuffer)} }}
-	mediumBuffers = sync.Pool{New: func() any { return &buffer{make([]byte, mediumBuffer)} }}
-	largeBuffers  = sync.Pool{New: func() any { return &buffer{make([]byte, largeBuffer)} }}
-)
+var pools = [...]struct {
+	size int
+	pool *sync.Pool
+}{{smallBuffer, poolOf(smallBuffer)}, {readBuffer, poolOf(readBuffer)}, {mediumBuffer, poolOf(mediumBuffer)}, {largeBuffer, poolOf(largeBuffer)}}
+
+func poolOf(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return &buffer{make([]byte, size)} }}
+}
 
 // newBuffer returns a buffer of n bytes or more.
 func newBuffer(n int) *buffer {
-	switch {
-	case n <= smallBuffer:
-		return smallBuffers.Get().(*buffer)
-	case n <= mediumBuffer:
-		return mediumBuffers.Get().(*buffer)
-	case n <= largeBuffer:
-		return largeBuffers.Get().(*buffer)
+	for i := range pools {
+		if n <= pools[i].size {
+			b, _ := pools[i].pool.Get().(*buffer)
+			return b
+		}
 	}
 	return &buffer{make([]byte, n)}
 }
@@ -38,12 +40,9 @@ func (b *buffer) free() {
 	if b == nil {
 		return
 	}
-	switch len(b.b) {
-	case smallBuffer:
-		smallBuffers.Put(b)
-	case mediumBuffer:
-		mediumBuffers.Put(b)
-	case largeBuffer:
-		largeBuffers.Put(b)
+	for i := range pools {
+		if len(b.b) == pools[i].size {
+			pools[i].pool.Put(b)
+		}
 	}
 }

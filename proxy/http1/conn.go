@@ -14,20 +14,16 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
-const (
-	// keep is how long a connection that waits for a message keeps its buffer: a busy one is read with one call then.
-	keep = 200 * time.Millisecond
-	// room is the least space for what is read next.
-	room = 1 << 10
-)
+// room is the least space for what is read next.
+const room = 1 << 10
 
 var (
 	past  = time.Unix(1, 0)
 	epoch = time.Now()
 )
 
-// now is time.Now for half of its price: the wall clock is not asked.
-func now() time.Time { return epoch.Add(time.Since(epoch)) }
+// clock is time.Now for half of its price, as the time since epoch.
+func clock() time.Duration { return time.Since(epoch) }
 
 // Conn is a connection that speaks HTTP/1.1. Its zero value is not usable.
 type Conn struct {
@@ -49,22 +45,22 @@ type Conn struct {
 	interim      int  // interim answers to the request that runs
 
 	interrupted atomic.Bool
-	socket      socket
+	ready       ready
 }
 
 // input is what was read and not yet taken.
 type input struct {
-	buf   *buffer // nil while nothing is held
-	r, w  int     // buf.b[r:w] was read and not yet taken
-	floor int     // buf.b[:floor] has the strings of the head
-	kept  *buffer // has the strings of the head instead, where content went on in another buffer
-	err   error   // what reading ended with
-	first [1]byte // what an idle connection waits with
+	buf     *buffer // nil while nothing is held
+	r, w    int     // buf.b[r:w] was read and not yet taken
+	floor   int     // buf.b[:floor] has the strings of the head
+	kept    *buffer // has the strings of the head instead, where content went on in another buffer
+	err     error   // what reading ended with; what is here already may be read all the same,
+	refused bool    // unless it was we who ended it
 
-	armed  time.Time // the read deadline of the connection
-	limit  time.Time // SetDeadline's
-	row    int       // requests that were here before the answer to the one before was sent
-	waited bool      // the bytes that are here came during Wait
+	armed  time.Duration // the read deadline of the connection, since epoch, or 0
+	limit  time.Time     // SetDeadline's
+	row    int           // requests that were here before the answer to the one before was sent
+	waited bool          // the bytes that are here came during Wait
 }
 
 // New returns the HTTP/1.1 of a connection. Set has all its limits (limits.Set.WithDefaults) and is shared; count may be
@@ -81,41 +77,57 @@ func (c *Conn) NetConn() net.Conn { return c.net }
 
 // Wait waits for the first byte of the next message until a time; the zero time is no end. What is held of the message
 // before is given up. It returns io.EOF at the connection's end, ErrIdle, ErrInterrupted or what reading failed with.
-// It holds no buffer, but for a fifth of a second in which the next message of a busy connection comes.
+// It holds no buffer.
 func (c *Conn) Wait(until time.Time) error {
-	in := &c.in
+	if c.in.refused {
+		return c.in.err
+	}
 	c.forget()
-	if in.r < in.w {
+	if c.in.r < c.in.w {
 		return nil
 	}
-	in.waited = true
-	c.armSoon(until)
-	if err := c.fill(); !errors.Is(err, ErrIdle) {
-		return err
+	c.in.waited = true
+	c.armUntil(until)
+	err := c.next()
+	if errors.Is(err, ErrIdle) && !c.late(until) {
+		c.arm(until) // it was a little less
+		err = c.next()
 	}
-	c.Release()
-	if !until.IsZero() && !now().Before(until) {
-		return ErrIdle
+	return err
+}
+
+// next reads the first bytes of a message, and holds no buffer before they are here.
+func (c *Conn) next() error {
+	in := &c.in
+	if in.err != nil {
+		return in.err
 	}
-	c.arm(until)
-	n, err := c.read(in.first[:])
-	if n == 0 {
-		return err
+	in.buf.free()
+	in.buf = nil
+	if c.interrupted.Load() {
+		return ErrInterrupted
 	}
-	in.buf = newBuffer(smallBuffer)
-	in.r, in.w = 0, copy(in.buf.b, in.first[:n])
+	buf, n, err := c.ready.read(c.net)
+	switch {
+	case err != nil:
+		return c.failed(err)
+	case buf == nil:
+		return c.fill()
+	}
+	in.buf, in.r, in.w = buf, 0, n
 	return nil
 }
 
-// armSoon sets the read deadline to the end of the time in which a buffer is kept. One that is about right stays, so that
-// a busy connection sets it a few times a second alone.
-func (c *Conn) armSoon(until time.Time) {
-	soon := now().Add(keep)
-	if !until.IsZero() && until.Before(soon) {
-		c.arm(until)
-	} else if armed := c.in.armed; !c.in.limit.IsZero() || armed.Before(soon.Add(-keep/2)) || armed.After(soon) {
-		c.arm(soon)
+// failed notes what reading failed with, unless it can go on.
+func (c *Conn) failed(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.in.err = err
+		return err
 	}
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	return ErrIdle
 }
 
 // forget gives the strings of the last head up.
@@ -152,7 +164,7 @@ func (c *Conn) Interrupt() {
 // Resume lets an interrupted connection be read again. It is for the reading goroutine.
 func (c *Conn) Resume() {
 	c.interrupted.Store(false)
-	c.in.armed = past
+	c.in.armed = past.Sub(epoch)
 }
 
 // arm sets the read deadline, if it is not that already.
@@ -160,14 +172,42 @@ func (c *Conn) arm(t time.Time) {
 	if limit := c.in.limit; !limit.IsZero() && (t.IsZero() || limit.Before(t)) {
 		t = limit
 	}
-	if t.Equal(c.in.armed) {
+	var at time.Duration
+	if !t.IsZero() {
+		at = t.Sub(epoch)
+	}
+	if at == c.in.armed {
 		return
 	}
-	c.in.armed = t
+	c.in.armed = at
 	_ = c.net.SetReadDeadline(t)
 	if c.interrupted.Load() { // meanwhile, or the deadline would be lost
 		_ = c.net.SetReadDeadline(past)
 	}
+}
+
+// armFor sets the read deadline to a time from now, or up to an eighth less: one that is about right stays, so that a busy
+// connection seldom sets it.
+func (c *Conn) armFor(d time.Duration) {
+	until := clock() + d
+	if armed := c.in.armed; !c.in.limit.IsZero() || armed == 0 || armed > until || armed < until-d/8 {
+		c.arm(epoch.Add(until))
+	}
+}
+
+// armUntil is armFor the time that is left until another, or for ever.
+func (c *Conn) armUntil(t time.Time) {
+	if t.IsZero() {
+		c.arm(t)
+		return
+	}
+	c.armFor(t.Sub(epoch) - clock())
+}
+
+// late says whether a time, or that of SetDeadline, has passed.
+func (c *Conn) late(t time.Time) bool {
+	now := clock()
+	return !t.IsZero() && t.Sub(epoch) <= now || !c.in.limit.IsZero() && c.in.limit.Sub(epoch) <= now
 }
 
 // read reads once. It returns bytes or an error, not both.
@@ -185,14 +225,8 @@ func (c *Conn) read(p []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			continue
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if err = ErrIdle; c.interrupted.Load() {
-				err = ErrInterrupted
-			}
-		default:
-			c.in.err = err
 		}
-		if n > 0 {
+		if err = c.failed(err); n > 0 {
 			err = nil
 		}
 		return n, err
@@ -206,7 +240,7 @@ func (c *Conn) fill() error {
 	in := &c.in
 	switch {
 	case in.buf == nil:
-		in.buf, in.r, in.w = newBuffer(smallBuffer), 0, 0
+		in.buf, in.r, in.w = newBuffer(readBuffer), 0, 0
 	case in.r == in.w:
 		in.r, in.w = in.floor, in.floor
 	}
@@ -226,7 +260,7 @@ func (c *Conn) makeRoom() {
 		in.r, in.w = in.floor, in.floor+copy(in.buf.b[in.floor:], held)
 		return
 	}
-	next := newBuffer(max(smallBuffer, 2*len(held)))
+	next := newBuffer(max(readBuffer, 2*len(held)))
 	n := copy(next.b, held)
 	if in.floor > 0 {
 		in.kept = in.buf
@@ -262,7 +296,7 @@ func (c *Conn) Raw() (buffered []byte, conn net.Conn) {
 // Alive says whether an idle connection is still good, without waiting: nothing is there to be read, neither bytes that
 // nobody asked for nor the end. Of a connection that is no socket it knows only what was read already.
 func (c *Conn) Alive() bool {
-	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.socket.quiet(c.net)
+	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.ready.quiet(c.net)
 }
 
 // Reusable says whether the connection can carry another request: both messages have ended as they should, and nobody

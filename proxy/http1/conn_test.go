@@ -17,16 +17,19 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
-// reading tells how many bytes it was last asked for.
+// reading counts reads.
 type reading struct {
 	net.Conn
-	into atomic.Int64
+	reads atomic.Int64
 }
 
 func (r *reading) Read(p []byte) (int, error) {
-	r.into.Store(int64(len(p)))
+	r.reads.Add(1)
 	return r.Conn.Read(p)
 }
+
+// Under implements socket.Around.
+func (r *reading) Under() net.Conn { return r.Conn }
 
 // vectored hides a TCP connection but for its vectors.
 type vectored struct{ net.Conn }
@@ -78,50 +81,47 @@ func send(peer net.Conn, pause time.Duration, pieces ...string) {
 	}()
 }
 
-func TestWaitHoldsNoBufferForLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, peer, _ := inBubble(t)
-		reader := &reading{Conn: c.net}
-		c.net = reader
-		send(peer, time.Hour, canary, canary)
-		done := make(chan error)
-		for range 2 {
-			go func() { done <- c.Wait(time.Time{}) }()
-			synctest.Wait()
-			if n := reader.into.Load(); n < smallBuffer {
-				t.Errorf("it reads into %d bytes at first", n)
-			}
-			time.Sleep(keep + time.Millisecond)
-			synctest.Wait()
-			if n := reader.into.Load(); n > 16 {
-				t.Errorf("it reads into %d bytes all the time", n)
-			}
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
-			if got, err := readRequest(c); err != nil || got.head.Path != "/canary" {
-				t.Fatalf("got %+v, %v", got, err)
-			}
+func TestWaitHoldsNoBuffer(t *testing.T) {
+	client, server := pair(t)
+	reader := &reading{Conn: client}
+	c := New(reader, &defaults, nil)
+	nothing := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrIdle) || reader.reads.Load() != 0 || c.in.buf != nil {
+			t.Errorf("%s: %v; %d reads, a buffer of %v", what, err, reader.reads.Load(), c.in.buf)
 		}
-	})
+	}
+	for range 2 {
+		nothing("a request", c.Wait(time.Now().Add(time.Millisecond)))
+		c.SetDeadline(time.Now().Add(time.Millisecond))
+		nothing("an answer", c.ReadResponse(&message.Head{}, get))
+		c.SetDeadline(time.Time{})
+		send(server, 0, canary)
+		if err := c.Wait(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readRequest(c); err != nil || got.head.Path != "/canary" || reader.reads.Load() != 0 {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+	}
 }
 
 func TestWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer, _ := inBubble(t)
 		start := time.Now()
-		for _, wait := range []time.Duration{time.Millisecond, keep, time.Minute} {
+		for _, wait := range []time.Duration{time.Millisecond, time.Second, time.Minute, 7 * time.Minute, time.Second, time.Hour} {
 			from := time.Now()
 			if err := c.Wait(from.Add(wait)); !errors.Is(err, ErrIdle) || time.Since(from) != wait {
 				t.Errorf("after %v: %v, want ErrIdle after %v", time.Since(from), err, wait)
 			}
 		}
-		c.SetDeadline(start.Add(time.Hour))
-		if err := c.Wait(time.Time{}); !errors.Is(err, ErrIdle) || time.Since(start) != time.Hour {
+		c.SetDeadline(start.Add(2 * time.Hour))
+		if err := c.Wait(time.Time{}); !errors.Is(err, ErrIdle) || time.Since(start) != 2*time.Hour {
 			t.Errorf("with a deadline, after %v: %v", time.Since(start), err)
 		}
 		c.SetDeadline(time.Time{})
-		send(peer, keep/2, canary)
+		send(peer, time.Minute, canary)
 		if err := c.Wait(start.Add(24 * time.Hour)); err != nil {
 			t.Error(err)
 		}
@@ -358,6 +358,27 @@ func TestRaw(t *testing.T) {
 	}
 	if b, _ := New(m, &defaults, nil).Raw(); len(b) > 0 {
 		t.Errorf("got %q of nothing", b)
+	}
+}
+
+// TestRefusalsAreAnswered writes an answer to what was refused, behind a request to HEAD on which nothing of it depends.
+func TestRefusalsAreAnswered(t *testing.T) {
+	m := &memory{in: []byte("HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\n\r\n")}
+	c := New(m, &defaults, nil)
+	if _, err := readRequest(c); err != nil {
+		t.Fatal(err)
+	}
+	_, err := readRequest(c)
+	mustFail(t, err, 400)
+	if err := c.WriteResponse(&message.Head{Status: 400, Length: 2}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Write([]byte("no"))
+	if err = errors.Join(err, c.End(nil), c.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"; string(m.out) != want {
+		t.Errorf("got %q, want %q", m.out, want)
 	}
 }
 

@@ -63,6 +63,9 @@ func (c *Conn) Remaining() int64 {
 // stay until Discard. Nothing and no error means that Read would have to wait; io.EOF that the content has ended.
 func (c *Conn) Peek() ([]byte, error) {
 	in, body := &c.in, &c.body
+	if in.refused {
+		return nil, in.err
+	}
 	switch body.kind {
 	case none:
 		return nil, io.EOF
@@ -132,6 +135,25 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Await waits until Read has something to return, so that nobody needs to hold memory for it before. It costs a system call
+// where something is there already. Its errors are those of Read.
+func (c *Conn) Await() error {
+	if p, err := c.Peek(); len(p) > 0 || err != nil {
+		return err
+	}
+	c.armContent()
+	switch {
+	case c.in.err != nil:
+		return c.contentEnd(c.in.err)
+	case c.interrupted.Load():
+		return ErrInterrupted
+	}
+	if err := c.ready.wait(c.net); err != nil {
+		return c.contentEnd(c.failed(err))
+	}
+	return nil
+}
+
 // direct returns how much of p to read into from the connection, or nil where the buffer does better: it takes the framing
 // behind a small chunk in the same read.
 func (c *Conn) direct(p []byte) []byte {
@@ -156,18 +178,14 @@ func (c *Conn) direct(p []byte) []byte {
 	return p[:min(int64(len(p)), left)]
 }
 
-// armContent sets the read deadline for content. One that is about right stays.
+// armContent sets the read deadline for content.
 func (c *Conn) armContent() {
 	idle := c.body.idle
 	if idle == 0 {
 		c.arm(time.Time{})
 		return
 	}
-	until := now().Add(idle)
-	if c.in.limit.IsZero() && !c.in.armed.After(until) && c.in.armed.After(until.Add(-idle/8)) {
-		return
-	}
-	c.arm(until)
+	c.armFor(idle)
 }
 
 // contentEnd says what content ended with.
@@ -178,7 +196,7 @@ func (c *Conn) contentEnd(err error) error {
 		return io.EOF
 	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
-	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || now().Before(c.in.limit)):
+	case errors.Is(err, ErrIdle) && c.body.idle > 0 && (c.in.limit.IsZero() || clock() < c.in.limit.Sub(epoch)):
 		c.count.Exceeded(limits.BodyIdle)
 		return c.refuse(&ProtocolError{408, c.set.Over(limits.BodyIdle)})
 	}

@@ -149,7 +149,7 @@ func (f *framing) note(h *message.Head) error {
 		field := &h.Fields[i]
 		switch len(field.Name) {
 		case len("host"):
-			if message.EqualFold(field.Name, "host") {
+			if field.Name[0]|0x20 == 'h' && message.EqualFold(field.Name, "host") {
 				f.host = field.Value
 				f.hosts++
 			}
@@ -163,7 +163,7 @@ func (f *framing) note(h *message.Head) error {
 				f.upgrades++
 			}
 		case len("connection"):
-			if message.EqualFold(field.Name, "connection") {
+			if field.Name[0]|0x20 == 'c' && message.EqualFold(field.Name, "connection") {
 				if err := f.connect(field.Value); err != nil {
 					return err
 				}

@@ -17,6 +17,9 @@ import (
 // no more than some times its bytes, and what is wrong with it does not wait for its end.
 func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error) error {
 	in := &c.in
+	if in.refused {
+		return in.err
+	}
 	c.forget()
 	c.body = body{trailer: c.body.trailer[:0]}
 	err := errShort
@@ -27,10 +30,15 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 	var deadline time.Time
 	for scanned := 0; errors.Is(err, errShort); {
 		if in.r < in.w && deadline.IsZero() {
-			deadline = now().Add(c.set.HeaderTime)
+			deadline = epoch.Add(clock() + c.set.HeaderTime)
 		}
 		c.arm(deadline)
-		if err = c.fill(); err != nil {
+		if in.r == in.w {
+			err = c.next()
+		} else {
+			err = c.fill()
+		}
+		if err != nil {
 			return c.cut(err, deadline)
 		}
 		err = errShort
@@ -54,7 +62,7 @@ func (c *Conn) cut(err error, deadline time.Time) error {
 	switch {
 	case errors.Is(err, io.EOF) && c.in.r < c.in.w:
 		return io.ErrUnexpectedEOF
-	case !errors.Is(err, ErrIdle) || deadline.IsZero() || now().Before(deadline):
+	case !errors.Is(err, ErrIdle) || deadline.IsZero() || clock() < deadline.Sub(epoch):
 		return err
 	}
 	c.count.Exceeded(limits.HeaderTime)
@@ -71,7 +79,7 @@ func (c *Conn) refuse(err error) error {
 		}
 		err = &ProtocolError{status, broken.Detail}
 	}
-	c.in.err = err
+	c.in.err, c.in.refused = err, true
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 )
@@ -223,6 +224,10 @@ var refusedRequests = map[string]refused{
 	"an extension too long":                       {inChunks("1;" + strings.Repeat("a", 2000) + "\r\na\r\n0\r\n\r\n"), 400},
 	"many extensions":                             {inChunks(strings.Repeat("1;"+strings.Repeat("a", 900)+"\r\na\r\n", 20) + "0\r\n\r\n"), 400},
 
+	"a request in place of a chunk's end":   {inChunks("1\r\na" + canary), 400},
+	"a request in place of a chunk":         {inChunks(canary), 400},
+	"a request in place of a trailer's end": {inChunks("0\r\nX: y\r\n" + canary), 400},
+
 	// Trailers.
 	"Content-Length in a trailer":    {inChunks("0\r\nContent-Length: 1\r\n\r\n"), 400},
 	"Transfer-Encoding in a trailer": {inChunks("0\r\ntransfer-encoding: chunked\r\n\r\n"), 400},
@@ -249,6 +254,9 @@ func TestDoubtfulRequestsAreRefused(t *testing.T) {
 				mustFail(t, err, r.status)
 				if c.Reusable() || c.Alive() {
 					t.Error("the connection counts as usable")
+				}
+				if err := c.Wait(time.Time{}); statusOf(err) != r.status {
+					t.Errorf("behind it: %v", err)
 				}
 				if next, err := readRequest(c); statusOf(err) != r.status {
 					t.Errorf("behind it %q was read, with %v", next.head.Path, err)

@@ -22,7 +22,9 @@ const (
 func (c *Conn) ReadRequest(h *message.Head) error {
 	here := c.in.r < c.in.w && !c.in.waited
 	c.in.waited = false
+	c.headAsked, c.connectAsked, c.old = false, false, false
 	if err := c.readHead(h, (*Conn).parseRequest); err != nil {
+		c.closing = c.closing || c.in.refused
 		return err
 	}
 	if !here {

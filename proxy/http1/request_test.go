@@ -205,8 +205,8 @@ func TestPipelinedRequests(t *testing.T) {
 
 // TestStringsLastAsLongAsTheExchange keeps the strings of a head while content of all lengths is read and written.
 func TestStringsLastAsLongAsTheExchange(t *testing.T) {
-	for _, padding := range []int{0, 7000, 8000, 8100, 30000} {
-		for _, size := range []int{1, 5000, 9000, 100000} {
+	for _, padding := range []int{0, 7000, 19000, 20000, 20300, 60000, 100000} {
+		for _, size := range []int{1, 5000, 25000, 100000} {
 			pad := strings.Repeat("p", padding)
 			head := "POST /path HTTP/1.1\r\nHost: a\r\nX-Pad: " + pad + "\r\n"
 			for name, raw := range map[string]string{

@@ -25,8 +25,8 @@ type output struct {
 	left int64 // bytes to come of sized content
 	over bool  // End was called
 
-	written atomic.Int64 // bytes that the connection has taken, ever
-	armed   time.Time    // the write deadline of the connection
+	written atomic.Int64  // bytes that the connection has taken, ever
+	armed   time.Duration // the write deadline of the connection, since epoch, or 0
 	vectors [3][]byte
 	buffers net.Buffers
 }
@@ -241,12 +241,12 @@ func (c *Conn) Flush() error {
 // armSend sets the write deadline. One that is about right stays.
 func (c *Conn) armSend() {
 	idle := c.set.SendIdle
-	until := now().Add(idle)
-	if c.out.armed.After(until.Add(-idle / 8)) {
+	until := clock() + idle
+	if armed := c.out.armed; armed != 0 && armed > until-idle/8 {
 		return
 	}
 	c.out.armed = until
-	_ = c.net.SetWriteDeadline(c.out.armed)
+	_ = c.net.SetWriteDeadline(epoch.Add(until))
 }
 
 // sent notes what writing failed with.

@@ -79,7 +79,7 @@ func (c *Conn) WriteResponse(h *message.Head) error {
 	case empty || tunnel || h.Status == 304 || c.headAsked:
 		c.out.drop()
 	case h.Length == message.Unknown && c.old:
-		c.out.kind, c.closing = toEnd, true
+		c.out.kind, c.out.over, c.closing = toEnd, false, true
 	default:
 		c.out.frame(h.Length, h.Length == message.Unknown)
 	}

@@ -9,16 +9,18 @@ import (
 )
 
 const (
-	// readSize holds the largest frame that must be whole, and several usual ones.
-	readSize = 32 << 10
+	// readSize holds the largest frame that must be whole; readMore is for connections on which much comes at a time.
+	readSize = 20 << 10
+	readMore = 64 << 10
 	// writeSize is how much content goes into one Write, and how much may wait for the next.
-	writeSize = 32 << 10
+	writeSize = 64 << 10
 	// chunkSize is what the content that waits in a stream is kept in.
 	chunkSize = 8 << 10
 )
 
 var (
 	readBuffers  = sync.Pool{New: func() any { return new([readSize]byte) }}
+	readLarger   = sync.Pool{New: func() any { return new([readMore]byte) }}
 	writeBuffers = sync.Pool{New: func() any { return &output{b: make([]byte, 0, writeSize+1<<10)} }}
 	chunks       = sync.Pool{New: func() any { return new(chunk) }}
 )

@@ -76,6 +76,7 @@ func (b *build) pseudo(f *decoded) {
 // special takes a field that means something to the engine.
 func (b *build) special(f *decoded) (wrong string) {
 	switch f.kind {
+	default:
 	case kindInvalid:
 		return "the name of a field is not a token in lower case"
 	case kindForbidden:
@@ -151,7 +152,7 @@ func (d *decoder) request(h *message.Head, extended, end bool) (wrong string) {
 // target checks the pseudo-fields of a request.
 func (b *build) target(extended bool) (wrong string) {
 	h := b.head
-	connect := h.Method == "CONNECT"
+	connect := h.Method == connectMethod
 	switch {
 	case !message.ValidToken(h.Method):
 		return "no valid :method"
@@ -164,7 +165,7 @@ func (b *build) target(extended bool) (wrong string) {
 		return ""
 	case h.Scheme != "http" && h.Scheme != "https":
 		return ":scheme that is neither http nor https"
-	case !message.ValidTarget(h.Path) && (h.Path != "*" || h.Method != "OPTIONS"):
+	case !message.ValidTarget(h.Path) && (h.Path != "*" || h.Method != optionsMethod):
 		return "no valid :path"
 	}
 	return ""

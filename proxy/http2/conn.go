@@ -66,6 +66,7 @@ type Conn struct {
 	streams     map[uint32]*Stream
 	closed      *[closedSlots]uint32
 	sendWindow  int
+	spent       int  // of the window, and not given back
 	recvInitial int  // window of streams that begin, as the peer has it
 	acked       bool // the peer has taken our settings
 	peer        settings
@@ -74,11 +75,12 @@ type Conn struct {
 	taken       uint32 // of a server: the greatest that was acted upon; later ones came after its GOAWAY
 	stage       stage
 	peerLast    uint32 // last stream that the peer's GOAWAY lets live; streamMost without one
-	peerGone    bool   // a GOAWAY came
+	peerCode    Code   // of the peer's GOAWAY
 	deadline    time.Time
 	poked       bool
 	errands     []*Stream
 	fatal       error // what the reader has to end the connection with
+	broken      error // why nothing can be written any more
 	ending      bool  // the writer has to write what there is and to end
 	killed      bool  // the writer has to end at once
 	resets      counter
@@ -142,7 +144,7 @@ func newConn(nc net.Conn, cfg *Config) *Conn {
 		c.count = limits.Nop{}
 	}
 	c.wake.L = &c.mu
-	c.reader.init(c.set)
+	c.init(c.set)
 	return c
 }
 
@@ -232,7 +234,7 @@ func (c *Conn) Open(h *message.Head, end bool, s Sink) (*Stream, error) {
 	}
 	st := &Stream{
 		conn: c, id: c.last, sink: s, pair: pair, sendWindow: c.peer.window, recvWindow: c.recvInitial, headAt: c.at,
-		expect: message.Unknown, noContent: h.Method == "HEAD", connect: h.Method == "CONNECT",
+		expect: message.Unknown, noContent: h.Method == headMethod, connect: h.Method == connectMethod,
 	}
 	c.streams[st.id] = st
 	c.writeHead(st, h, end)

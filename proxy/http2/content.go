@@ -34,7 +34,7 @@ func (c *Conn) beginContent(f *frame, b []byte) (begun bool, err error) {
 		return false, errFrame(FlowControlError, "content over the connection's window")
 	}
 	c.window -= f.length
-	c.reader.owed += f.length
+	c.owed += f.length
 	c.begin += head
 	left := f.length - pad - (head - frameHead)
 	c.content = content{left: left, pad: pad, end: f.has(flagEndStream), open: true}
@@ -81,7 +81,9 @@ func (c *Conn) charge(f *frame, size int) (*Stream, error) {
 	}
 	s.recvWindow -= f.length
 	s.owed += f.length - size
-	if size == 0 && !f.has(flagEndStream) {
+	if size > 0 {
+		c.credit()
+	} else if !f.has(flagEndStream) {
 		c.control()
 	}
 	fatal := c.fatal

@@ -14,7 +14,7 @@ type encoder struct {
 	count  int
 	size   int
 	most   int // bytes that the table may take
-	least  int // the smallest that most was since the last block, or -1 if it did not change
+	least  int // no more than the smallest that most was since the last block, or -1 if it did not change
 	fields [indexSlots]uint32
 	names  [indexSlots]uint32
 	seen   [indexSlots]uint32
@@ -42,8 +42,12 @@ func (e *encoder) resize(most int) {
 	if most == e.most {
 		return
 	}
-	if e.least < 0 || most < e.least {
+	if e.least < 0 {
 		e.least = most
+	} else {
+		// Of two sizes before a block, x/net's decoder takes the second if its table is empty by then.
+		e.least = 0
+		e.evict(0)
 	}
 	e.most = most
 	e.evict(most)
@@ -101,15 +105,13 @@ const (
 	keepNever       // nor may anybody on the way
 )
 
+// cookieShort is the length below which a cookie could be guessed from how well it is compressed.
+const cookieShort = 20
+
 // worth decides whether a field goes into the table.
 func (e *encoder) worth(hash uint64, name, value string) worth {
-	switch kindOf(name) {
-	case kindSecret:
+	if kind := kindOf(name); kind == kindSecret || kind == kindCookie && len(value) < cookieShort {
 		return keepNever
-	case kindCookie:
-		if len(value) < 20 {
-			return keepNever
-		}
 	}
 	if len(name)+len(value)+headSizeExtra > e.most/2 {
 		return keepNot

@@ -42,6 +42,14 @@ func (c *Conn) control() {
 	}
 }
 
+// credit takes one from what control has counted, for a frame that carries something in either direction: a peer that does
+// much may send a PING or a PRIORITY for each of them. c.mu is held.
+func (c *Conn) credit() {
+	if c.controls.n > 0 {
+		c.controls.n--
+	}
+}
+
 // premature counts a stream that a client has had reset before it was answered: by its own RST_STREAM (CVE-2023-44487), or
 // by a frame that provokes ours (CVE-2025-8671). c.mu is held.
 func (c *Conn) premature() {

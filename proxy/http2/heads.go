@@ -111,6 +111,7 @@ func (c *Conn) takeRequest(f *frame, self bool) error {
 		expect: c.head.Length, born: c.now,
 	}
 	c.streams[s.id] = s
+	c.credit()
 	c.mu.Unlock()
 	s.sink = c.accept(s)
 	if s.sink == nil {
@@ -273,6 +274,7 @@ func (c *Conn) takeAnswer(f *frame) error {
 		c.control()
 	} else {
 		s.gotHead, s.expect = true, c.head.Length
+		c.credit()
 	}
 	if end && !s.over {
 		c.endRemote(s)

@@ -35,6 +35,7 @@ func oracle(t testing.TB, handler http.HandlerFunc) string {
 
 // caller is net/http's client of HTTP/2 without TLS.
 func caller(t testing.TB) *http.Client {
+	t.Helper()
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: &protocols, DisableCompression: true}
@@ -60,7 +61,8 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 				fmt.Fprintf(w, "%s %s %s %s", r.Method, r.Host, r.URL, r.Header.Get("X-A"))
 			},
 			func(t *testing.T, c *http.Client, url string) {
-				r, _ := http.NewRequest("GET", url+"/p?q=1", nil)
+				t.Helper()
+				r, _ := http.NewRequest(http.MethodGet, url+"/p?q=1", nil)
 				r.Host = "shop.example:8080"
 				r.Header.Set("X-A", "ä b")
 				expect(t, c, r, 200, "GET shop.example:8080 /p?q=1 ä b")
@@ -70,16 +72,17 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 			func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/204":
-					w.WriteHeader(204)
+					w.WriteHeader(http.StatusNoContent)
 				case "/304":
-					w.WriteHeader(304)
+					w.WriteHeader(http.StatusNotModified)
 				default:
 					w.Header().Set("Content-Length", "77")
 				}
 			},
 			func(t *testing.T, c *http.Client, url string) {
+				t.Helper()
 				for path, status := range map[string]int{"/": 200, "/204": 204, "/304": 304} {
-					r, _ := http.NewRequest("HEAD", url+path, nil)
+					r, _ := http.NewRequest(http.MethodHead, url+path, nil)
 					expect(t, c, r, status, "")
 				}
 			},
@@ -87,12 +90,13 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 		"interim answers come before the final one": {
 			func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Link", "</a>")
-				w.WriteHeader(103)
+				w.WriteHeader(http.StatusEarlyHints)
 				w.Header().Del("Link")
-				w.WriteHeader(201)
+				w.WriteHeader(http.StatusCreated)
 			},
 			func(t *testing.T, c *http.Client, url string) {
-				r, _ := http.NewRequest("GET", url, nil)
+				t.Helper()
+				r, _ := http.NewRequest(http.MethodGet, url, nil)
 				expect(t, c, r, 201, "")
 			},
 		},
@@ -104,7 +108,8 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 				w.Header().Set("X-Sum", r.Trailer.Get("X-Up"))
 			},
 			func(t *testing.T, c *http.Client, url string) {
-				r, _ := http.NewRequest("POST", url, io.MultiReader(strings.NewReader("abc")))
+				t.Helper()
+				r, _ := http.NewRequest(http.MethodPost, url, io.MultiReader(strings.NewReader("abc")))
 				r.Trailer = http.Header{"X-Up": {"seven"}}
 				answer := expect(t, c, r, 200, "abc")
 				if got := answer.Trailer.Get("X-Sum"); got != "seven" {
@@ -119,7 +124,8 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 				}
 			},
 			func(t *testing.T, c *http.Client, url string) {
-				r, _ := http.NewRequest("GET", url, nil)
+				t.Helper()
+				r, _ := http.NewRequest(http.MethodGet, url, nil)
 				for i := range 8 {
 					r.Header.Set(fmt.Sprintf("X-%d", i), strings.Repeat(string(rune('a'+i)), 9000))
 				}
@@ -132,9 +138,10 @@ func TestRelaysWhatNetHTTPSays(t *testing.T) {
 			},
 		},
 		"an answer that comes before the request is whole": {
-			func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) },
+			func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) },
 			func(t *testing.T, c *http.Client, url string) {
-				r, _ := http.NewRequest("POST", url, bytes.NewReader(contentOf(1<<20)))
+				t.Helper()
+				r, _ := http.NewRequest(http.MethodPost, url, bytes.NewReader(contentOf(1<<20)))
 				expect(t, c, r, 413, "")
 			},
 		},
@@ -162,7 +169,7 @@ func expect(t *testing.T, c *http.Client, r *http.Request, status int, body stri
 func echo(w http.ResponseWriter, r *http.Request) {
 	c := http.NewResponseController(w)
 	_ = c.EnableFullDuplex()
-	w.WriteHeader(200)
+	w.WriteHeader(http.StatusOK)
 	_ = c.Flush()
 	b := make([]byte, 20_000)
 	for {
@@ -223,7 +230,7 @@ func TestPassesResetsOn(t *testing.T) {
 	}
 	answer.Body.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	r, _ := http.NewRequestWithContext(ctx, "GET", url+"/wait", nil)
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, url+"/wait", nil)
 	if answer, err = c.Do(r); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +243,7 @@ func TestPassesResetsOn(t *testing.T) {
 	if _, err = io.ReadAll(answer.Body); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	r, _ = http.NewRequest("GET", url+"/", nil)
+	r, _ = http.NewRequest(http.MethodGet, url+"/", nil)
 	expect(t, c, r, 200, "")
 }
 

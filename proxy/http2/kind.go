@@ -27,6 +27,13 @@ const (
 	kindStatus
 )
 
+// Methods that HTTP/2 treats in a special way.
+const (
+	connectMethod = "CONNECT"
+	headMethod    = "HEAD"
+	optionsMethod = "OPTIONS"
+)
+
 // pseudo says whether the name begins with a colon.
 func (k kind) pseudo() bool { return k >= kindUnknownPseudo }
 

@@ -47,7 +47,7 @@ func (r *relay) to() *Stream {
 func (r source) Head(h *message.Head, end bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	dst, err := r.up.Open(h, end, target{r.relay})
+	dst, err := r.up.Open(h, end, target(r))
 	if err != nil {
 		r.src.Reset(RefusedStream)
 		return
@@ -78,6 +78,7 @@ func (r target) Reset(why *StreamError)    { r.src.Reset(why.Code) }
 
 // serve runs connections until the test ends.
 func serve(t testing.TB, c *Conn) <-chan error {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- c.Serve(); close(done) }()
 	t.Cleanup(func() {

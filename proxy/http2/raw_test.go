@@ -29,6 +29,7 @@ type raw struct {
 }
 
 func newRaw(t testing.TB, c net.Conn) *raw {
+	t.Helper()
 	p := &raw{t: t, net: c, Framer: xhttp2.NewFramer(c, c), dec: hpack.NewDecoder(4096, nil)}
 	p.AllowIllegalWrites = true
 	p.AllowIllegalReads = true

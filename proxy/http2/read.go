@@ -7,13 +7,15 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // reader is what the reader of a connection alone looks at.
 type reader struct {
-	in          *[readSize]byte // nil while the connection is idle
+	in          []byte          // nil while the connection is idle
+	full        bool            // what came last filled it
 	begin, have int             // in[begin:have] is unread
-	first       [frameHead]byte // where an idle connection waits for input
+	first       [frameHead]byte // where an idle connection waits for input, if socket.Wait does not know its kind
 	now         time.Time       // when the input came
 
 	prefaceLeft string // what has to come before the first frame
@@ -51,15 +53,34 @@ func (r *reader) init(set *limits.Set) {
 // want takes a buffer.
 func (r *reader) want() {
 	if r.in == nil {
-		r.in = readBuffers.Get().(*[readSize]byte)
-		r.begin, r.have = 0, 0
+		r.in = readBuffers.Get().(*[readSize]byte)[:]
+		r.begin, r.have, r.full = 0, 0, false
 	}
+}
+
+// makeRoom makes room for more input.
+func (r *reader) makeRoom() {
+	if !r.full || len(r.in) == readMore {
+		if r.begin > 0 {
+			r.have = copy(r.in, r.in[r.begin:r.have])
+			r.begin = 0
+		}
+		return
+	}
+	more := readLarger.Get().(*[readMore]byte)[:]
+	have := copy(more, r.in[r.begin:r.have])
+	r.release()
+	r.in, r.begin, r.have = more, 0, have
 }
 
 // release gives the buffer back.
 func (r *reader) release() {
 	if r.in != nil {
-		readBuffers.Put(r.in)
+		if len(r.in) == readMore {
+			readLarger.Put((*[readMore]byte)(r.in))
+		} else {
+			readBuffers.Put((*[readSize]byte)(r.in))
+		}
 		r.in = nil
 	}
 }
@@ -67,7 +88,7 @@ func (r *reader) release() {
 // giveBack gives the buffers of a silent connection back, if nothing is in them.
 func (c *Conn) giveBack() {
 	if c.begin == c.have && c.blockOf.kind == 0 {
-		c.reader.release()
+		c.release()
 		c.dec.fields, c.dec.scratch, c.block = nil, nil, nil
 		c.head = message.Head{}
 	}
@@ -78,17 +99,18 @@ func (c *Conn) fill() error {
 	var n int
 	var err error
 	if c.in == nil {
+		if err = socket.Wait(c.net); err != nil {
+			return err
+		}
 		n, err = c.net.Read(c.first[:])
 		if n > 0 {
 			c.want()
-			copy(c.in[:], c.first[:n])
+			copy(c.in, c.first[:n])
 		}
 	} else {
-		if c.begin > 0 {
-			c.have = copy(c.in[:], c.in[c.begin:c.have])
-			c.begin = 0
-		}
+		c.makeRoom()
 		n, err = c.net.Read(c.in[c.have:])
+		c.full = n == len(c.in)-c.have
 	}
 	if n <= 0 {
 		return err
@@ -174,15 +196,15 @@ func (c *Conn) haste() {
 
 // giveWindow gives the connection's window back when enough was taken. What waits is bounded by the streams' windows.
 func (c *Conn) giveWindow() error {
-	if c.reader.owed < c.set.ConnectionWindow/4 {
+	if c.owed < c.set.ConnectionWindow/4 {
 		return nil
 	}
 	c.mu.Lock()
-	c.appended(appendWindow(c.output(), 0, c.reader.owed))
+	c.appended(appendWindow(c.output(), 0, c.owed))
 	c.kick(nil)
 	c.mu.Unlock()
-	c.window += c.reader.owed
-	c.reader.owed = 0
+	c.window += c.owed
+	c.owed = 0
 	return nil
 }
 

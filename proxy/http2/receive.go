@@ -172,7 +172,7 @@ func (c *Conn) takeGoAway(f *frame, p []byte) error {
 		c.mu.Unlock()
 		return errFrame(ProtocolError, "GOAWAY with a later last stream than before")
 	}
-	c.peerLast, c.peerGone = last, true
+	c.peerLast, c.peerCode = last, code
 	var unprocessed []*Stream
 	if c.client {
 		for id, s := range c.streams {
@@ -212,7 +212,7 @@ func (c *Conn) takeReset(f *frame, p []byte) error {
 		if c.idle(f.stream) {
 			return errFrame(ProtocolError, "RST_STREAM on an idle stream")
 		}
-		c.control()
+		c.late(f.stream)
 		return c.fatal
 	}
 	c.close(s, closedByPeer)
@@ -261,16 +261,16 @@ func (c *Conn) takeWindow(f *frame, p []byte) error {
 	if s.pending.size > 0 && s.sendWindow > 0 {
 		c.ready.push(s)
 		c.kick(nil)
-	} else if s.localEnd || n < dribbleSize {
-		c.control()
+	} else if n < dribbleSize && !s.localEnd && s.sendWindow-n >= c.peer.window {
+		c.control() // nothing of the window was spent
 	}
 	return c.fatal
 }
 
-// late counts a frame on a stream that is over: one that was on its way when the stream ended is nobody's fault. c.mu is
+// late counts a frame on a stream that is over. One that was on its way when the stream ended is nobody's fault. c.mu is
 // held.
 func (c *Conn) late(id uint32) {
-	if c.howClosed(id) != closedByUs {
+	if c.howClosed(id) == closedUnknown {
 		c.control()
 	}
 }
@@ -286,10 +286,12 @@ func (c *Conn) widen(n int) error {
 		return errFrame(FlowControlError, "a window over 2^31-1")
 	}
 	c.sendWindow += n
+	if c.spent == 0 && n < dribbleSize {
+		c.control()
+	}
+	c.spent = max(0, c.spent-n)
 	if c.ready.first != nil {
 		c.kick(nil)
-	} else if n < dribbleSize {
-		c.control()
 	}
 	return c.fatal
 }

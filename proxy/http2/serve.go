@@ -60,7 +60,7 @@ func (c *Conn) end(err error) error {
 	}
 	<-c.wrote
 	c.hangUp(polite)
-	c.reader.release()
+	c.release()
 	if c.change != nil {
 		c.change(c)
 	}
@@ -72,6 +72,12 @@ func (c *Conn) verdict(err error) error {
 	switch {
 	case c.fatal != nil:
 		return c.fatal
+	case c.peerCode != NoError:
+		return &ConnError{Code: c.peerCode, FromPeer: true, Detail: "GOAWAY"}
+	case c.broken != nil && len(c.streams) > 0:
+		return c.broken
+	case err == nil:
+		return nil
 	case !errors.Is(err, io.EOF):
 		return err
 	case !c.settled:
@@ -127,9 +133,9 @@ func (c *Conn) hangUp(polite bool) {
 		return
 	}
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		c.reader.want()
+		c.want()
 		for n := 0; n < lingerMost; {
-			got, err := c.net.Read(c.in[:])
+			got, err := c.net.Read(c.in)
 			if err != nil {
 				break
 			}
@@ -160,7 +166,7 @@ func (c *Conn) lookUp() error {
 	c.mu.Lock()
 	poked := c.poked
 	c.poked = false
-	fatal, ended := c.fatal, c.stage == over
+	fatal, broken, ended := c.fatal, c.broken, c.stage == over
 	failed := c.errands
 	c.errands = nil
 	if !c.killed {
@@ -175,6 +181,8 @@ func (c *Conn) lookUp() error {
 		return fatal
 	case ended:
 		return nil
+	case !poked && broken != nil:
+		return broken
 	case !poked && c.settledOnce:
 		return &ConnError{Code: EnhanceYourCalm, Detail: "a head that does not end"}
 	case !poked:

@@ -137,13 +137,11 @@ func (c *Conn) sendNow(s *Stream, p []byte, end bool) (passed int) {
 		if n <= 0 {
 			return passed
 		}
-		c.dribble(s, n, len(p)-passed)
+		c.spend(s, n, len(p)-passed)
 		last := end && passed+n == len(p)
 		b := appendFrame(c.out.b, n, frameData, endFlag(last), s.id)
 		c.appended(append(b, p[passed:passed+n]...))
 		passed += n
-		s.sendWindow -= n
-		c.sendWindow -= n
 	}
 	if end && passed == len(p) {
 		if len(p) == 0 {

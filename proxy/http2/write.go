@@ -4,10 +4,10 @@ package http2
 
 import (
 	"sync"
-
-	"github.com/heddle-mesh/heddle/proxy/message"
+	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
 // outputMost is how much may wait to be written: one Write of content, and heads and answers to control frames. A peer that
@@ -99,14 +99,14 @@ func (q *queue) push(s *Stream) {
 	q.last = s
 }
 
-func (q *queue) pop() *Stream {
+// pop takes the first out, which must be there.
+func (q *queue) pop() {
 	s := q.first
 	q.first = s.next
 	if q.first == nil {
 		q.last = nil
 	}
 	s.queued, s.next = false, nil
-	return s
 }
 
 // drained is a sink that is to be told.
@@ -154,13 +154,24 @@ func (c *Conn) write() {
 		c.writing = false
 		if err != nil {
 			c.written -= uint64(len(out.b) - n)
-			c.blame(err)
-			c.kill()
+			c.breakOff(err)
+			return
 		}
 		if out != nil {
 			out.release()
 		}
 	}
+}
+
+// breakOff ends the writer when the peer takes nothing any more. What it sent before, such as GOAWAY, is still read. c.mu
+// is held, but for a moment.
+func (c *Conn) breakOff(err error) {
+	c.broken = err
+	c.leave(draining)
+	c.until(time.Now().Add(lingerTime))
+	c.mu.Unlock()
+	c.tellChange()
+	c.mu.Lock()
 }
 
 // tellChange calls change if it is due.
@@ -202,12 +213,10 @@ func (c *Conn) pump() {
 
 // sendPending moves n bytes of what waits in a stream to the output, and what waits behind them. c.mu is held.
 func (c *Conn) sendPending(s *Stream, n int) {
-	c.dribble(s, n, s.pending.size)
 	last := n == s.pending.size && s.sealed && s.trailer == nil
+	c.spend(s, n, s.pending.size)
 	b := appendFrame(c.output(), n, frameData, endFlag(last), s.id)
 	c.appended(s.pending.appendTo(b, n, c.config.Budget))
-	s.sendWindow -= n
-	c.sendWindow -= n
 	s.moved = true
 	c.drained = append(c.drained, drained{s.sink, n})
 	if s.pending.size > 0 || !s.sealed {
@@ -219,11 +228,17 @@ func (c *Conn) sendPending(s *Stream, n int) {
 	c.endLocal(s)
 }
 
-// dribble counts frames that are small because of the peer's window alone (CVE-2019-9511). c.mu is held.
-func (c *Conn) dribble(s *Stream, n, waiting int) {
+// spend takes n bytes of those that wait from the windows. A frame that is small because of the peer's window alone counts
+// like one that carries nothing (CVE-2019-9511). c.mu is held.
+func (c *Conn) spend(s *Stream, n, waiting int) {
 	if n < dribbleSize && n < waiting && n == s.sendWindow {
 		c.control()
+	} else {
+		c.credit()
 	}
+	s.sendWindow -= n
+	c.sendWindow -= n
+	c.spent += n
 }
 
 const dribbleSize = 128
@@ -290,7 +305,7 @@ func (e *encoder) request(b []byte, h *message.Head) []byte {
 	if h.Protocol != "" {
 		b = e.field(b, ":protocol", h.Protocol)
 	}
-	if h.Method != "CONNECT" || h.Protocol != "" {
+	if h.Method != connectMethod || h.Protocol != "" {
 		scheme := h.Scheme
 		if scheme == "" {
 			scheme = "http"

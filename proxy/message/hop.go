@@ -120,14 +120,18 @@ func DropHopByHop(h *Head) {
 	n := 0
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		switch {
-		case IsHopByHop(f.Name):
-			continue
-		case len(f.Name) == len("te") && EqualFold(f.Name, "te"):
-			if !HasItem(f.Value, "trailers") {
+		switch len(f.Name) {
+		case len("te"):
+			if EqualFold(f.Name, "te") {
+				if !HasItem(f.Value, "trailers") {
+					continue
+				}
+				f.Value = "trailers"
+			}
+		case len("upgrade"), len("connection"), len("proxy-connection"), len("transfer-encoding"): // see IsHopByHop
+			if IsHopByHop(f.Name) {
 				continue
 			}
-			f.Value = "trailers"
 		}
 		if n != i {
 			h.Fields[n] = *f
@@ -164,11 +168,14 @@ func (h *Head) isListed(name string) bool {
 }
 
 func isConnection(name string) bool {
-	return len(name) == len("connection") && EqualFold(name, "connection")
+	return len(name) == len("connection") && name[0]|0x20 == 'c' && EqualFold(name, "connection")
 }
 
 // listsFields says whether a Connection field lists anything but the options that everybody sends.
 func listsFields(value string) bool {
+	if EqualFold(value, "keep-alive") || EqualFold(value, "close") {
+		return false
+	}
 	for item := range Items(value) {
 		switch {
 		case EqualFold(item, "close"), EqualFold(item, "keep-alive"), EqualFold(item, "upgrade"), EqualFold(item, "te"):
@@ -186,7 +193,7 @@ func IsHopByHop(name string) bool {
 	case len("upgrade"):
 		return EqualFold(name, "upgrade")
 	case len("connection"): // and keep-alive
-		return EqualFold(name, "connection") || EqualFold(name, "keep-alive")
+		return isConnection(name) || EqualFold(name, "keep-alive")
 	case len("proxy-connection"):
 		return EqualFold(name, "proxy-connection")
 	case len("transfer-encoding"):

@@ -48,6 +48,8 @@ type source struct {
 	conn   net.Conn
 	raw    syscall.RawConn // nil: not TCP, so that the buffer is held while it waits
 	try    func(uintptr) bool
+	look   func(uintptr) // sets silent
+	silent bool
 	budget *limits.Budget
 	most   int // bytes at a time
 
@@ -64,6 +66,7 @@ func newSource(c net.Conn, most int, budget *limits.Budget) *source {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			s.raw = raw
 			s.try = s.read
+			s.look = func(fd uintptr) { s.silent = !readable(fd) }
 		}
 	}
 	return s
@@ -116,6 +119,15 @@ func (s *source) read(fd uintptr) bool {
 	}
 	giveBack(s.budget, buffer)
 	return true
+}
+
+// quiet says whether nothing can be read from the connection; of what is not TCP it does not know.
+func (s *source) quiet() bool {
+	if s.raw == nil {
+		return true
+	}
+	// Control, unlike Read, does not look at the deadline.
+	return s.raw.Control(s.look) == nil && s.silent
 }
 
 func (s *source) readOther() error {

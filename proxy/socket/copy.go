@@ -92,7 +92,7 @@ func copyTCP(to, from *net.TCPConn, budget *limits.Budget) (total int64, err err
 
 func copyTLS(to net.Conn, from *TLS, budget *limits.Budget) (total int64, err error) {
 	for err == nil {
-		if err = from.Wait(); err != nil {
+		if err = from.wait(); err != nil {
 			return total, err
 		}
 		buffer := borrow(budget)

@@ -280,10 +280,7 @@ func TestWhatWasLookedAtComesFirst(t *testing.T) {
 	a, aFar := tcpPair(t)
 	b, bFar := tcpPair(t)
 	from := &around{a, []byte("first ")}
-	if Quiet(from) {
-		t.Error("quiet, with bytes to be read")
-	}
-	if err := NewWaiter(from).Wait(); err != nil {
+	if err := Wait(from); err != nil {
 		t.Error(err)
 	}
 	io.WriteString(aFar, "then")

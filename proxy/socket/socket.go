@@ -17,50 +17,29 @@ type Around interface {
 	Under() net.Conn
 }
 
-// Waiter waits for bytes of one connection. It is for the goroutine that reads.
-type Waiter struct {
-	conn net.Conn
-	tcp  *net.TCPConn // that raw is of
-	raw  syscall.RawConn
-	try  func(uintptr) bool // w.readable
-	woke bool
-}
-
-// NewWaiter makes a Waiter, one for as long as the connection lives.
-func NewWaiter(c net.Conn) *Waiter {
-	w := &Waiter{conn: c}
-	w.try = w.readable
-	return w
-}
-
 // Wait waits until reading gives something: a byte, the end or an error. No buffer of the proxy's is held meanwhile. It
 // fails as a read would that is past its deadline, or on a closed connection. Of what it does not know, such as a pipe, it
-// says at once that there is something.
-func (w *Waiter) Wait() error {
-	switch c := inner(w.conn).(type) {
+// says at once that there is something. It is for the goroutine that reads.
+func Wait(c net.Conn) error {
+	switch c := inner(c).(type) {
 	case *TLS:
-		return c.Wait()
+		return c.wait()
 	case *net.TCPConn:
-		if w.tcp != c {
-			raw, err := c.SyscallConn()
-			if err != nil {
-				return err
-			}
-			w.tcp, w.raw = c, raw
+		raw, err := c.SyscallConn()
+		if err != nil {
+			return err
 		}
-		w.woke = false
-		return w.raw.Read(w.try)
+		woke := false
+		return raw.Read(func(fd uintptr) bool {
+			// It looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
+			if !woke {
+				woke = true
+				return readable(fd)
+			}
+			return true
+		})
 	}
 	return nil
-}
-
-// readable looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
-func (w *Waiter) readable(fd uintptr) bool {
-	if w.woke {
-		return true
-	}
-	w.woke = true
-	return readable(fd)
 }
 
 // readable says whether a read would not block.
@@ -72,26 +51,6 @@ func readable(fd uintptr) bool {
 			return err != syscall.EAGAIN
 		}
 	}
-}
-
-// Quiet says whether nothing is there to be read, no end and no error either: whether a connection whose peer owes nothing
-// is good for another request. It does not wait. What it does not know is quiet.
-func Quiet(c net.Conn) bool {
-	switch c := inner(c).(type) {
-	case nil:
-		return false
-	case *TLS:
-		return c.quiet()
-	case *net.TCPConn:
-		raw, err := c.SyscallConn()
-		if err != nil {
-			return false
-		}
-		quiet := false
-		err = raw.Control(func(fd uintptr) { quiet = !readable(fd) })
-		return err == nil && quiet
-	}
-	return true
 }
 
 // Reset closes a connection so that its peer sees that it broke: by RST, and without close_notify. What can't be reset is

@@ -34,8 +34,7 @@ func TestWait(t *testing.T) {
 			t.Run(name+", "+what, func(t *testing.T) {
 				l := newLink()
 				c.before(l)
-				w := NewWaiter(l.ours)
-				if err := w.Wait(); !errors.Is(err, c.want) {
+				if err := Wait(l.ours); !errors.Is(err, c.want) {
 					t.Fatalf("%v, want %v", err, c.want)
 				}
 				if len(c.then) > 0 {
@@ -58,16 +57,16 @@ func TestWaitInTheMiddleOfARecord(t *testing.T) {
 	server, client := tlsPair(t, nil, nil)
 	io.WriteString(client, "abcdef")
 	for _, part := range []string{"abc", "def"} {
-		if err := NewWaiter(server).Wait(); err != nil {
+		if err := Wait(server); err != nil {
 			t.Fatal(err)
 		}
-		if Quiet(server) {
+		if server.Quiet() {
 			t.Error("quiet")
 		}
 		want(t, server, []byte(part))
 	}
 	// It ended with the record, which can't be seen: nothing is lost but that the next read waits.
-	if err := NewWaiter(server).Wait(); err != nil {
+	if err := Wait(server); err != nil {
 		t.Error(err)
 	}
 	server.SetReadDeadline(time.Unix(1, 0))
@@ -80,40 +79,37 @@ func TestWaitInTheMiddleOfARecord(t *testing.T) {
 }
 
 func TestQuiet(t *testing.T) {
-	for name, newLink := range links(t, nil) {
-		for what, c := range map[string]struct {
-			before func(link)
-			quiet  bool
-		}{
-			"nothing": {func(link) {}, true},
-			"bytes":   {func(l link) { io.WriteString(l.theirs, "x") }, false},
-			"the end": {func(l link) { l.theirs.Close() }, false},
-			"a reset": {func(l link) { Reset(l.theirs) }, false},
-		} {
-			t.Run(name+", "+what, func(t *testing.T) {
-				l := newLink()
-				c.before(l)
-				if c.quiet {
-					if !Quiet(l.ours) {
-						t.Error("not quiet")
-					}
-					return
-				}
-				eventually(t, "it is not quiet", func() bool { return !Quiet(l.ours) })
-			})
-		}
+	for what, c := range map[string]struct {
+		before func(*TLS)
+		quiet  bool
+	}{
+		"nothing":      {func(*TLS) {}, true},
+		"bytes":        {func(c *TLS) { io.WriteString(c, "x") }, false},
+		"a good end":   {func(c *TLS) { c.CloseWrite() }, false},
+		"a bad end":    {func(c *TLS) { c.NetConn().(*records).Conn.Close() }, false},
+		"a reset":      {func(c *TLS) { Reset(c) }, false},
+		"closed by us": {nil, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ours, theirs := tlsPair(t, nil, nil)
+			if c.before == nil {
+				ours.Close()
+			} else {
+				c.before(theirs)
+			}
+			if !c.quiet {
+				eventually(t, "it is not quiet", func() bool { return !ours.Quiet() })
+			} else if !ours.Quiet() || testing.AllocsPerRun(100, func() { ours.Quiet() }) > 0 {
+				t.Error("not quiet, or it allocates")
+			}
+		})
 	}
-	near, far := tcpPair(t)
-	near.Close()
-	if Quiet(near) {
-		t.Error("closed and quiet")
-	}
-	far.Close()
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if !Quiet(a) || NewWaiter(a).Wait() != nil {
-		t.Error("a pipe is not known to have something")
+	ours, _ := secure(t, a, b, nil, nil)
+	if !ours.Quiet() || Wait(a) != nil {
+		t.Error("a pipe is known to have nothing")
 	}
 }
 

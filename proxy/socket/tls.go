@@ -70,8 +70,8 @@ func (t *TLS) readAll(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Wait waits until a read gives something, or something has come that crypto/tls has to see.
-func (t *TLS) Wait() error {
+// wait waits until a read gives something, or something has come that crypto/tls has to see.
+func (t *TLS) wait() error {
 	if t.more {
 		return nil
 	}
@@ -81,9 +81,11 @@ func (t *TLS) Wait() error {
 	return nil
 }
 
-func (t *TLS) quiet() bool {
+// Quiet says whether nothing is there to be read, no end and no error either: whether the connection is good for another
+// request when its peer owes nothing. It does not wait and does not allocate.
+func (t *TLS) Quiet() bool {
 	here, _ := t.records.next()
-	return !t.more && here == 0 && Quiet(t.records.source.conn)
+	return !t.more && here == 0 && t.records.source.quiet()
 }
 
 // Write implements net.Conn. More than a record leaves in as few system calls as it takes.

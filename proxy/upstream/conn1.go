@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/http1"
@@ -22,6 +24,7 @@ type Conn1 struct {
 	closing  sync.Once
 
 	reused bool      // it has carried a request before
+	unseen bool      // and was not looked at before this one, which may be sent twice
 	mark   int64     // what was written before this one
 	since  time.Time // when it was put back
 	tick   int       // of the pool then
@@ -70,8 +73,9 @@ func (c *Conn1) Failed(err error) (failure *Failure, stale bool) {
 	case c.Written() == c.mark:
 		failure.Undelivered = true
 		return failure, c.reused
-	case c.reused:
+	case c.unseen && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		c.endpoint.one.beware()
+		return failure, true
 	case secured && errors.As(err, &alert) && alert.Op == "remote error":
 		// In TLS 1.3 a client is done before the server has judged its certificate.
 		failure.Reason, failure.Undelivered = refusal.ConnectFailed, true

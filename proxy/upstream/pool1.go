@@ -26,8 +26,7 @@ type pool1 struct {
 	retired bool
 	reaper  *time.Timer // runs while something is ready
 	tick    int         // how often the reaper has run
-	// hasty says that the server has closed a connection right after an answer without saying so: every connection is
-	// looked at before it is used then, not only those that were idle for a while.
+	// hasty says that the server has closed a connection that nobody had looked at: all are from then on.
 	hasty bool
 }
 
@@ -45,11 +44,13 @@ var errBusy = errors.New("too many connections to the endpoint, or waiting for o
 
 func newPool1(e *Endpoint) *pool1 { return &pool1{endpoint: e} }
 
-// fresh is how long a connection that was given back is taken to be good without a look: a look is a system call.
+// fresh is how long a connection that was given back is taken to be good without a look, which is a system call, by
+// requests that may be sent twice.
 const fresh = time.Millisecond
 
-// Reuse borrows a connection of HTTP/1.1 that is idle and good, or returns nil.
-func (e *Endpoint) Reuse(now time.Time) *Conn1 {
+// Reuse borrows a connection of HTTP/1.1 that is idle and good, or returns nil. Twice says that the request can be sent
+// once more without harm if the connection turns out to have been closed.
+func (e *Endpoint) Reuse(now time.Time, twice bool) *Conn1 {
 	p := e.one
 	for {
 		p.mu.Lock()
@@ -61,13 +62,13 @@ func (e *Endpoint) Reuse(now time.Time) *Conn1 {
 		c := p.ready[n-1]
 		p.ready[n-1] = nil
 		p.ready = p.ready[:n-1]
-		look := p.hasty || now.Sub(c.since) > fresh
+		look := !twice || p.hasty || now.Sub(c.since) > fresh
 		p.mu.Unlock()
 		if c.expired(now) || look && !c.Alive() {
 			c.Close()
 			continue
 		}
-		c.reused, c.mark = true, c.Written()
+		c.reused, c.unseen, c.mark = true, !look, c.Written()
 		return c
 	}
 }

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward_test
+
+import (
+	"bufio"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+)
+
+// acceptOf answers a key as RFC 6455, section 4.2.2 asks.
+func acceptOf(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// echo1 is a WebSocket server of HTTP/1.1, as far as a proxy sees one: it says hello, echoes bytes, and says bye.
+func echo1(t *testing.T, accepts func(key string) string) netip.AddrPort {
+	t.Helper()
+	return accept(t, func(c net.Conn) {
+		reader := bufio.NewReader(c)
+		r, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		if r.Method != http.MethodGet || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Version") != "13" {
+			fmt.Fprintf(c, "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\nhello ",
+			accepts(r.Header.Get("Sec-Websocket-Key")))
+		io.Copy(c, reader)
+		io.WriteString(c, "bye")
+		c.(interface{ CloseWrite() error }).CloseWrite()
+		io.Copy(io.Discard, c)
+	})
+}
+
+// echo2 is one of HTTP/2 (RFC 8441), if it offers that.
+func echo2(t *testing.T, offers bool) netip.AddrPort {
+	t.Helper()
+	var settings []http2.Setting
+	if offers {
+		settings = append(settings, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+	}
+	return app2(t, func(p *peer2, f http2.Frame) {
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			if field(f, ":method") != http.MethodConnect || field(f, ":protocol") != "websocket" || field(f, ":path") != "/chat" ||
+				field(f, "sec-websocket-version") != "13" || field(f, "sec-websocket-key") != "" {
+				p.head(f.StreamID, true, ":status", "426")
+				return
+			}
+			p.head(f.StreamID, false, ":status", "200")
+			p.framer.WriteData(f.StreamID, false, []byte("hello "))
+		case *http2.DataFrame:
+			p.framer.WriteData(f.StreamID, false, f.Data())
+			if f.StreamEnded() {
+				p.framer.WriteData(f.StreamID, true, []byte("bye"))
+			}
+		}
+	}, settings...)
+}
+
+// notBriefly gives all requests a timeout, which is not for what upgrades.
+func notBriefly(port *meshconfig.ServicePort) {
+	port.Routes = []*meshconfig.Route{{Name: "all", RequestTimeout: 50}}
+}
+
+func TestWebSocketOverHTTP2(t *testing.T) {
+	for name, c := range map[string]struct {
+		app      func(*testing.T) netip.AddrPort
+		declared meshconfig.Protocol
+	}{
+		"to a server of HTTP/2":   {func(t *testing.T) netip.AddrPort { t.Helper(); return echo2(t, true) }, asHTTP2},
+		"to a server of HTTP/1.1": {func(t *testing.T) netip.AddrPort { t.Helper(); return echo1(t, acceptOf) }, asHTTP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, c.declared, c.app(t), settings{})
+			p.client.service(c.declared, notBriefly, 1)
+			caller := caller2(t, p.at)
+			for stream := uint32(1); stream < 6; stream += 2 {
+				caller.ask(stream, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+				f := caller.wantHead()
+				if field(f, ":status") != "200" || field(f, "sec-websocket-accept") != "" || field(f, "upgrade") != "" {
+					t.Fatalf("answer %v", f.Fields)
+				}
+				got := caller.wantData(6)
+				for _, word := range []string{"early ", strings.Repeat("much ", 4000)} {
+					for rest := word; rest != ""; {
+						n := min(len(rest), 10_000)
+						caller.framer.WriteData(stream, false, []byte(rest[:n]))
+						got += caller.wantData(n)
+						rest = rest[n:]
+					}
+				}
+				caller.framer.WriteData(stream, true, []byte("late "))
+				got += caller.wantRest()
+				if want := "hello early " + strings.Repeat("much ", 4000) + "late bye"; got != want {
+					t.Errorf("got %d bytes, want %d", len(got), len(want))
+				}
+			}
+			for _, at := range []*proxy{p.client, p.server} {
+				at.events.wait(t, "of the tunnel", func(e observe.Event) bool {
+					return e.Method == http.MethodConnect && e.Path == "/chat" && e.Reason == refusal.None && e.BytesIn == 20011 && e.BytesOut == 20020
+				})
+			}
+		})
+	}
+}
+
+func TestWebSocketToAServerOfHTTP2(t *testing.T) {
+	const request = "GET /chat HTTP/1.1\r\nHost: cart\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+	p := newPair(t, asHTTP2, echo2(t, true), settings{})
+	p.client.service(asHTTP2, notBriefly, 1)
+	conn := dial(t, p.client, p.at.String())
+	io.WriteString(conn, request+"early ")
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := response.Header; response.StatusCode != http.StatusSwitchingProtocols || h.Get("Upgrade") != "websocket" ||
+		h.Get("Connection") != "Upgrade" || h.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Fatalf("status %d, header %v", response.StatusCode, h)
+	}
+	word := strings.Repeat("much ", 10_000) // the server does not look at windows
+	go func() {
+		io.WriteString(conn, word)
+		conn.CloseWrite()
+	}()
+	got, err := io.ReadAll(reader)
+	if len(got) != len("hello early "+word+"bye") || err != nil {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+
+	// A server that does not offer it is asked without the upgrade.
+	plain := newPair(t, asHTTP2, echo2(t, false), settings{})
+	if answer := raw(t, plain, request); answer.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("status %d", answer.StatusCode)
+	}
+	caller := caller2(t, plain.at)
+	caller.ask(1, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+	if f := caller.wantHead(); field(f, ":status") != "502" || field(f, "heddle-reason") != "upstream_failed" {
+		t.Errorf("answer %v", f.Fields)
+	}
+}
+
+func TestAWebSocketHandshakeThatIsWrong(t *testing.T) {
+	p := newPair(t, asHTTP, echo1(t, func(string) string { return acceptOf("another key") }), settings{})
+	caller := caller2(t, p.at)
+	caller.ask(1, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+	if f := caller.wantHead(); field(f, ":status") != "502" || field(f, "heddle-reason") != "upstream_failed" {
+		t.Errorf("answer %v", f.Fields)
+	}
+}

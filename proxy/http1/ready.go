@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/heddle-mesh/heddle/proxy/socket"
+)
+
+// ready reads from the socket below a connection once something is there, and looks at it. What it needs for that of a TCP
+// connection it makes once, so that nothing is allocated for a message.
+type ready struct {
+	tcp  *net.TCPConn // that raw is of
+	raw  syscall.RawConn
+	try  func(fd uintptr) bool // tried
+	wake func(fd uintptr) bool // woken
+	look func(fd uintptr)      // looked
+
+	buf  *buffer // what was read
+	n    int
+	err  error
+	woke bool
+	some bool // what look saw
+}
+
+// under returns the connection that reads and writes the same bytes, below what is around it; nil while something that was
+// read is in between.
+func under(c net.Conn) net.Conn {
+	for {
+		around, ok := c.(socket.Around)
+		if !ok {
+			return c
+		}
+		if c = around.Under(); c == nil {
+			return nil
+		}
+	}
+}
+
+// find makes what waiting on a TCP connection needs.
+func (r *ready) find(c *net.TCPConn) error {
+	if r.tcp == c {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	r.tcp, r.raw, r.try, r.wake, r.look = c, raw, r.tried, r.woken, r.looked
+	return nil
+}
+
+// read waits until there is something to be read and reads it into a buffer that it makes then. Of what it does not know it
+// returns no buffer, or when there is something.
+func (r *ready) read(c net.Conn) (buf *buffer, n int, err error) {
+	below := under(c)
+	tcp, ok := below.(*net.TCPConn)
+	switch {
+	case below == nil:
+		return nil, 0, nil
+	case !ok:
+		return nil, 0, socket.Wait(below)
+	}
+	if err = r.find(tcp); err == nil {
+		r.buf, r.n, r.err = nil, 0, nil
+		err = r.raw.Read(r.try)
+	}
+	buf, n = r.buf, r.n
+	r.buf = nil
+	switch {
+	case n > 0:
+		return buf, n, nil
+	case err == nil:
+		err = r.err
+	}
+	buf.free()
+	return nil, 0, err
+}
+
+// tried reads, if there is something.
+func (r *ready) tried(fd uintptr) bool {
+	if r.buf == nil {
+		r.buf = newBuffer(readBuffer)
+	}
+	for {
+		n, err := syscall.Read(int(fd), r.buf.b)
+		switch {
+		case n > 0:
+			r.n = n
+		case err == nil:
+			r.err = io.EOF
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			r.buf.free()
+			r.buf = nil
+			return false
+		default:
+			r.err = &net.OpError{
+				Op: "read", Net: "tcp", Source: r.tcp.LocalAddr(), Addr: r.tcp.RemoteAddr(), Err: os.NewSyscallError("read", err),
+			}
+		}
+		return true
+	}
+}
+
+// wait waits until reading gives something: bytes, the end or an error. Of what it does not know it says so at once.
+func (r *ready) wait(c net.Conn) error {
+	below := under(c)
+	tcp, ok := below.(*net.TCPConn)
+	switch {
+	case below == nil:
+		return nil
+	case !ok:
+		return socket.Wait(below)
+	}
+	if err := r.find(tcp); err != nil {
+		return err
+	}
+	r.woke = false
+	return r.raw.Read(r.wake)
+}
+
+// woken looks once, because the poller tells of what comes and not of what is there, and then believes the poller.
+func (r *ready) woken(fd uintptr) bool {
+	if r.woke {
+		return true
+	}
+	r.woke = true
+	return readable(fd)
+}
+
+// quiet says whether nothing can be read now, neither bytes nor an end nor an error. What it does not know is quiet.
+func (r *ready) quiet(c net.Conn) bool {
+	switch c := under(c).(type) {
+	case nil:
+		return false
+	case interface{ Quiet() bool }: // mesh TLS
+		return c.Quiet()
+	case *net.TCPConn:
+		r.some = true
+		return r.find(c) == nil && r.raw.Control(r.look) == nil && !r.some // Control does not mind deadlines
+	case interface{ NetConn() net.Conn }: // TLS that holds nothing back which it has read to its end
+		return r.quiet(c.NetConn())
+	}
+	return true
+}
+
+func (r *ready) looked(fd uintptr) { r.some = readable(fd) }
+
+// readable says whether a read would not block.
+func readable(fd uintptr) bool {
+	var one [1]byte
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if !errors.Is(err, syscall.EINTR) {
+			return !errors.Is(err, syscall.EAGAIN)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/message"
+)
+
+// TestWaitOnTCP ends waiting in every way.
+func TestWaitOnTCP(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(ours *Conn, peer *net.TCPConn)
+		want error
+	}{
+		"the peer closes":      {func(_ *Conn, peer *net.TCPConn) { peer.Close() }, io.EOF},
+		"the peer half closes": {func(_ *Conn, peer *net.TCPConn) { _ = peer.CloseWrite() }, io.EOF},
+		"the peer resets": {func(_ *Conn, peer *net.TCPConn) {
+			_ = peer.SetLinger(0)
+			peer.Close()
+		}, syscall.ECONNRESET},
+		"we close":    {func(ours *Conn, _ *net.TCPConn) { ours.NetConn().Close() }, net.ErrClosed},
+		"interrupted": {func(ours *Conn, _ *net.TCPConn) { ours.Interrupt() }, ErrInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours, peer := pair(t)
+			conn := New(ours, &defaults, nil)
+			done := make(chan error)
+			go func() { done <- conn.Wait(time.Time{}) }()
+			c.do(conn, peer.(*net.TCPConn))
+			if err := <-done; !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if alive := conn.Alive(); alive != (name == "interrupted") {
+				t.Errorf("alive is %v", alive)
+			}
+			if name != "interrupted" {
+				return
+			}
+			conn.Resume()
+			send(peer, 0, canary)
+			if got, err := readRequest(conn); err != nil || got.head.Path != "/canary" {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+var browserBytes = []byte(browserRequest)
+
+// TestAwait waits for content without reading it.
+func TestAwait(t *testing.T) {
+	ours, peer := pair(t)
+	c := New(ours, &defaults, nil)
+	send(peer, 0, "HTTP/1.1 200 OK\r\n\r\n", "a", "b")
+	var h message.Head
+	if err := c.ReadResponse(&h, get); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for len(got) < 2 {
+		if err := c.Await(); err != nil {
+			t.Fatal(err)
+		}
+		var p [10]byte
+		n, err := c.Read(p[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p[:n]...)
+	}
+	c.SetDeadline(time.Now().Add(time.Millisecond))
+	if err := c.Await(); !errors.Is(err, ErrIdle) {
+		t.Errorf("nothing comes: %v", err)
+	}
+	c.SetDeadline(time.Time{})
+	peer.Close()
+	if err := c.Await(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) || string(got) != "ab" {
+		t.Errorf("got %q, then %d, %v", got, n, err)
+	}
+}
+
+// sockets carry requests between a caller and a server over TCP.
+type sockets struct {
+	proxied
+	caller, server net.Conn
+	answer         []byte
+	read           [64 << 10]byte // the caller's
+}
+
+func newSockets(t testing.TB, answer []byte) *sockets {
+	t.Helper()
+	s := &sockets{answer: answer}
+	caller, in := pair(t)
+	out, server := pair(t)
+	s.caller, s.server = caller, server
+	s.in, s.out = New(in, &defaults, nil), New(out, &defaults, nil)
+	go func() { // the server
+		var p [64 << 10]byte
+		for {
+			if _, err := server.Read(p[:]); err != nil {
+				return
+			}
+			if _, err := server.Write(answer); err != nil {
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *sockets) carry(t testing.TB) {
+	t.Helper()
+	if _, err := s.caller.Write(browserBytes); err != nil {
+		t.Fatal(err)
+	}
+	if !s.out.Alive() {
+		t.Fatal("the server has gone")
+	}
+	steps := [...]error{
+		s.in.Wait(time.Time{}), s.in.ReadRequest(&s.request), s.forward(),
+		s.out.ReadResponse(&s.proxied.answer, &s.request), s.back(),
+	}
+	for i, err := range steps {
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	s.out.Release()
+	for got := 0; got < len(s.answer); {
+		n, err := s.caller.Read(s.read[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += n
+	}
+}
+
+// TestWarmRequestsOverTCPDoNotAllocate is TestWarmRequestsDoNotAllocate with the kernel in between.
+func TestWarmRequestsOverTCPDoNotAllocate(t *testing.T) {
+	s := newSockets(t, append([]byte(serverAnswer), oneKiB...))
+	const runs = 200
+	made := counting(t)
+	n := testing.AllocsPerRun(1, func() {
+		*made = 0
+		for range runs {
+			s.carry(t)
+		}
+	})
+	if n -= float64(2 * *made); n >= runs/2 {
+		t.Errorf("%v allocations in %d requests, want none", n, runs)
+	}
+}
+
+func BenchmarkTCP(b *testing.B) {
+	for name, size := range map[string]int{"1KiB": 1 << 10, "16KiB": 16 << 10} {
+		b.Run(name, func(b *testing.B) {
+			s := newSockets(b, append([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "+
+				map[bool]string{true: "1024", false: "16384"}[size == 1<<10]+"\r\n\r\n"), make([]byte, size)...))
+			b.ReportAllocs()
+			for b.Loop() {
+				s.carry(b)
+			}
+		})
+	}
+}
