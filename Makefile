@@ -18,7 +18,7 @@ GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 CLUSTER_CMD := bin/cluster -provider $(CLUSTER)
 # The packages whose tests need a real API server.
 API_SERVER_TESTS := test/envtest|controllers|cmd/operator|internal/issue|webhook
-MODULES     := . tools/proto tools/images tools/olm test/cluster
+MODULES     := . tools/proto tools/images tools/olm tools/conformance test/cluster
 
 export CGO_ENABLED ?= 0
 export GOFLAGS ?= -buildvcs=false
@@ -112,6 +112,15 @@ test-e2e: images bin/cluster ## End to end on the local cluster
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME each
 	hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: bin/conformance
+bin/conformance:
+	go build -C tools/conformance -o $(CURDIR)/bin/conformance/ ./interopserver $$(cd tools/conformance && go list tool)
+
+.PHONY: conformance
+conformance: build bin/conformance ## The suites of others (h2spec, gRPC, Connect, slowhttptest) and WebSocket, against a pair of proxies
+	go test -c -tags conformance -o bin/conformance.test ./test/conformance
+	cd test/conformance && $(CURDIR)/bin/conformance.test -test.timeout 20m $(CONFORMANCE_FLAGS)
 
 .PHONY: bench
 bench: ## Benchmarks of the compiler and the data path

@@ -44,7 +44,9 @@ type meshReconciler struct {
 	metrics    *metrics
 	clock      func() time.Time
 
-	memo *compile.Memo // of the last run; one worker owns it
+	// Of the last run; one worker owns them.
+	memo       *compile.Memo
+	noNetworks bool
 }
 
 func (r *meshReconciler) setup(mgr ctrl.Manager) error {
@@ -99,6 +101,13 @@ func (r *meshReconciler) Reconcile(ctx context.Context, _ oneKey) (reconcile.Res
 	r.results.publish(result)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("publish: %w", err)
+	}
+	if none := meshNetworks(result) == 0; none != r.noNetworks {
+		r.noNetworks = none
+		if none {
+			ctrl.LoggerFrom(ctx).Info("no Node has a podCIDR and there is no ServiceCIDR: " +
+				"proxies call addresses that they do not know in plaintext; give the operator --mesh-networks")
+		}
 	}
 	if len(snap.Missing) > 0 {
 		ctrl.LoggerFrom(ctx).Info("the API server does not serve kinds of the mesh: what is known of them stays in force", "kinds", snap.Missing)

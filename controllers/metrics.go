@@ -22,6 +22,7 @@ type metrics struct {
 	sections prometheus.Gauge
 	lastGood prometheus.Gauge
 	missing  prometheus.Gauge
+	networks prometheus.Gauge
 }
 
 func newMetrics(into prometheus.Registerer) (*metrics, error) {
@@ -43,8 +44,12 @@ func newMetrics(into prometheus.Registerer) (*metrics, error) {
 			Name: "heddle_operator_kinds_missing",
 			Help: "Kinds of mesh.heddle.io that the API server does not serve, so that their last set stays in force.",
 		}),
+		networks: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "heddle_operator_mesh_networks",
+			Help: "Networks that proxies take for the mesh's own. With none, an address that nobody knows is called in plaintext.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.duration, m.objects, m.sections, m.lastGood, m.missing} {
+	for _, c := range []prometheus.Collector{m.duration, m.objects, m.sections, m.lastGood, m.missing, m.networks} {
 		if err := into.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of compiling: %w", err)
 		}
@@ -65,6 +70,13 @@ func (m *metrics) compiled(s *snapshot.Snapshot, r *compile.Result, collect, com
 	m.sections.Set(float64(len(r.Sections)))
 	m.lastGood.Set(float64(len(r.LastGood)))
 	m.missing.Set(float64(len(s.Missing)))
+	m.networks.Set(float64(meshNetworks(r)))
+}
+
+// meshNetworks is how many networks proxies take for the mesh's own.
+func meshNetworks(r *compile.Result) int {
+	mesh, _ := r.Sections[meshconfig.MeshName].(*meshconfig.Mesh)
+	return len(mesh.GetNetworks())
 }
 
 // nodeCollector reports what a node has counted, when it is asked.

@@ -22,7 +22,7 @@ same "make generate" api internal/meshconfig internal/signedconfig internal/cont
 same "make manifests" config/crd config/rbac
 make -s -C "$copy" bundle
 same "make bundle" bundle
-for m in . tools tools/proto tools/lint tools/images tools/olm test/cluster test/cluster/certmanager; do
+for m in . tools tools/proto tools/lint tools/images tools/olm tools/conformance test/cluster test/cluster/certmanager; do
 	(cd "$copy/$m" && go mod tidy)
 	same "go mod tidy in $m" "$m/go.mod" "$m/go.sum"
 done

@@ -34,6 +34,8 @@ type command struct {
 
 var commands = []command{
 	{"config verify", "check the signature and the claims of a stored envelope, offline", configVerify},
+	{"sandbox cert", "issue a certificate that the sandbox's proxies take", sandboxCert},
+	{"sandbox", "run the mesh on this machine, without a cluster", runSandbox},
 	{"version", "print the version", printVersion},
 }
 

@@ -68,7 +68,26 @@ func ask(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("admin envelope %q: %w", section, err)
 		}
 		return nil
+	case "profile":
+		return profile(ctx, args, stdout, stderr)
 	default:
-		return usageError{fmt.Errorf("admin %q: want config, certs, envelope or drain", what)}
+		return usageError{fmt.Errorf("admin %q: want config, certs, envelope, profile or drain", what)}
 	}
+}
+
+// profile is `heddle-proxy admin profile`. What it prints is for `go tool pprof`.
+func profile(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("admin profile", flag.ContinueOnError)
+	seconds := flags.Int("seconds", 10, fmt.Sprintf("how long to look, %d s at most", admin.MaxProfileSeconds))
+	socket := flags.String("socket", admin.SocketPath, "the proxy's admin socket")
+	if err := parse(flags, args, stderr); err != nil {
+		return err
+	}
+	if *seconds < 1 || *seconds > admin.MaxProfileSeconds {
+		return usageError{fmt.Errorf("admin profile: -seconds %d: want 1 to %d", *seconds, admin.MaxProfileSeconds)}
+	}
+	if err := admin.NewClient(*socket).Profile(ctx, *seconds, stdout); err != nil {
+		return fmt.Errorf("admin profile: %w", err)
+	}
+	return nil
 }

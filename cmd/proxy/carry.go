@@ -5,9 +5,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,11 +25,16 @@ import (
 const finishWait = 5 * time.Second
 
 // carry is `heddle-proxy` without a command. The access log goes to stdout, the proxy's own log to stderr.
-func carry(ctx context.Context, getenv func(string) string, stdout, stderr io.Writer) error {
+func carry(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	fixed, err := parseFixed(args, stderr)
+	if err != nil {
+		return err
+	}
 	c, err := readConfig(getenv)
 	if err != nil {
 		return err
 	}
+	c.fixed = fixed
 	log := logr.FromSlogHandler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: c.logLevel}))
 	p, err := newProxy(c, log, stdout) //nolint:contextcheck // what it makes ends by draining, after ctx
 	if err != nil {
@@ -36,11 +43,18 @@ func carry(ctx context.Context, getenv func(string) string, stdout, stderr io.Wr
 	return p.run(ctx)
 }
 
-// ports that are open.
-type openPorts struct{ outbound, inbound, admin, socket net.Listener }
+// ports that are open. Those of the redirect and fixed ones exclude each other.
+type openPorts struct {
+	outbound, inbound, admin, socket net.Listener
+	fixed                            []fixedListener
+}
 
 func (o *openPorts) close() {
-	for _, l := range []net.Listener{o.outbound, o.inbound, o.admin, o.socket} {
+	all := []net.Listener{o.outbound, o.inbound, o.admin, o.socket}
+	for _, l := range o.fixed {
+		all = append(all, l.listener)
+	}
+	for _, l := range all {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -50,9 +64,14 @@ func (o *openPorts) close() {
 func (p *proxy) open(ctx context.Context) (*openPorts, error) {
 	o := &openPorts{}
 	var errs [4]error
-	o.outbound, errs[0] = listener.Listen(ctx, p.config.ports.outbound)
-	o.inbound, errs[1] = listener.Listen(ctx, p.config.ports.inbound)
-	o.admin, errs[2] = listener.Listen(ctx, p.config.ports.admin)
+	if fixed := p.config.fixed; fixed != nil {
+		o.fixed, errs[0] = fixed.open(ctx)
+		o.admin, errs[1] = listenOn(ctx, fixed.admin)
+	} else {
+		o.outbound, errs[0] = listener.Listen(ctx, p.config.ports.outbound)
+		o.inbound, errs[1] = listener.Listen(ctx, p.config.ports.inbound)
+		o.admin, errs[2] = listener.Listen(ctx, p.config.ports.admin)
+	}
 	o.socket, errs[3] = admin.ListenSocket(ctx, p.config.stateDir+"/admin.sock")
 	if err := errors.Join(errs[:]...); err != nil {
 		o.close()
@@ -90,16 +109,15 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 			}
 		})
 	}
-	out := listener.New(ports.outbound, p.listenerOptions(observe.Outbound))
-	in := listener.New(ports.inbound, p.listenerOptions(observe.Inbound))
 	start(p.agent.Run)
 	start(func(ctx context.Context) error { p.tables.Run(ctx, p.agent); return nil })
-	start(out.Run)
-	start(in.Run)
+	for _, l := range p.listeners(ports) {
+		start(l.Run)
+	}
 	start(func(ctx context.Context) error { return p.server.Serve(ctx, ports.admin) })
 	start(func(ctx context.Context) error { return p.socket.Serve(ctx, ports.socket) })
 	p.log.Info("Carrying traffic", "version", version, "identity", p.config.identity.String(), "pod", p.config.podName,
-		"node", p.config.nodeName, "outbound", ports.outbound.Addr().String(), "inbound", ports.inbound.Addr().String(), "maxConnections", maxConnections())
+		"node", p.config.nodeName, "listeners", ports.String(), "maxConnections", maxConnections())
 
 	select {
 	case <-ctx.Done():
@@ -115,6 +133,29 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 	}
 	p.log.Info("Ended")
 	return nil
+}
+
+// listeners makes the accept loops.
+func (p *proxy) listeners(ports *openPorts) []*listener.Listener {
+	if ports.outbound == nil {
+		return p.fixedListeners(ports.fixed)
+	}
+	return []*listener.Listener{
+		listener.New(ports.outbound, p.listenerOptions(observe.Outbound)),
+		listener.New(ports.inbound, p.listenerOptions(observe.Inbound)),
+	}
+}
+
+// String says where connections are taken, for the log.
+func (o *openPorts) String() string {
+	if o.outbound != nil {
+		return fmt.Sprintf("outbound %v, inbound %v", o.outbound.Addr(), o.inbound.Addr())
+	}
+	var all []string
+	for _, l := range o.fixed {
+		all = append(all, fmt.Sprintf("%v %v for %v", l.direction, l.listener.Addr(), l.destination))
+	}
+	return strings.Join(all, ", ")
 }
 
 // finish ends what runs.

@@ -41,6 +41,12 @@ func start(t *testing.T) *started {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return begin(t, p)
+}
+
+// begin opens the proxy's ports and runs it.
+func begin(t *testing.T, p *proxy) *started {
+	t.Helper()
 	open, err := p.open(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ type config struct {
 
 	stateDir, tokenFile, rootsDir string
 	ports                         ports
+	fixed                         *fixed // nil: the pod's connections are redirected
 }
 
 // ports are fixed by injection; only tests choose others. 0 takes any.

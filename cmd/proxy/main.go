@@ -2,11 +2,12 @@
 
 // Heddle-proxy runs beside a workload and carries its traffic. Its commands:
 //
-//	heddle-proxy                           carry traffic; configured by the environment
+//	heddle-proxy [flags]                   carry traffic; configured by the environment, and without a redirect by flags
 //	heddle-proxy init [flags]              redirect the pod's connections to the proxy (needs NET_ADMIN)
 //	heddle-proxy drain [-wait 20s]         have the running proxy drain, and wait for its requests
 //	heddle-proxy admin config|certs|drain  ask the running proxy, as JSON
 //	heddle-proxy admin envelope SECTION    print a kept envelope, for `heddle config verify`
+//	heddle-proxy admin profile             print where the processor's time goes, for `go tool pprof`
 //	heddle-proxy version                   print the version
 package main
 
@@ -18,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -60,12 +62,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 func command(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	name := ""
-	if len(args) > 0 {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
 	}
 	switch name {
 	case "":
-		return carry(ctx, getenv, stdout, stderr)
+		return carry(ctx, args, getenv, stdout, stderr)
 	case "init":
 		return redirect(args, getenv, stdout, stderr)
 	case "drain":

@@ -101,7 +101,11 @@ func (p *proxy) dialCallee(ctx context.Context, network, address string) (net.Co
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 3,
 	}}
-	if dst, err := netip.ParseAddrPort(address); err == nil && p.locals.Contains(dst.Addr()) {
+	dst, err := netip.ParseAddrPort(address)
+	switch {
+	case p.config.fixed != nil:
+		address = p.config.fixed.find(address)
+	case err == nil && p.locals.Contains(dst.Addr()):
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(capture.SelfSource(dst.Addr()), 0))
 	}
 	return dialer.DialContext(ctx, network, address)

@@ -33,9 +33,15 @@ const pollEvery = 10 * time.Second
 // connected proxies have it, which takes a second.
 const holdNew = 3 * pollEvery
 
+// RootsWriter is what Roots needs of a client.Client.
+type RootsWriter interface {
+	Create(ctx context.Context, o client.Object, options ...client.CreateOption) error
+	Update(ctx context.Context, o client.Object, options ...client.UpdateOption) error
+}
+
 // RootsOptions are what Roots needs. All are required but Secret, Changed and Clock.
 type RootsOptions struct {
-	Client    client.Writer
+	Client    RootsWriter
 	Live      client.Reader // reads from the API server
 	Namespace string        // the operator's
 	Secret    string        // default DefaultRootsSecret

@@ -52,9 +52,17 @@ const (
 // requests in its namespace can have workload certificates made.
 var DefaultIssuer = cmmeta.IssuerReference{Group: "cert-manager.io", Kind: "Issuer", Name: "heddle-workload-ca"}
 
-// Options are what a Server needs. All are required but Issuer, LeafDuration and Clock.
+// Client is what a Server needs of a client.Client.
+type Client interface {
+	client.Reader
+	Create(ctx context.Context, o client.Object, options ...client.CreateOption) error
+	Delete(ctx context.Context, o client.Object, options ...client.DeleteOption) error
+}
+
+// Options are what a Server needs. All are required but Issuer, LeafDuration and Clock, and Cache where Start is not
+// called but Notice is.
 type Options struct {
-	Client client.Client   // reads from the cache
+	Client Client          // reads from the cache
 	Live   client.Reader   // reads from the API server
 	Cache  cache.Informers // the one behind Client; needs RequestLabels in Namespace
 	Roots  *Roots
@@ -127,7 +135,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	notify := func(obj any) {
 		if request, ok := obj.(*cmapi.CertificateRequest); ok {
-			s.waiters.notify(request)
+			s.Notice(request)
 		}
 	}
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
@@ -140,6 +148,9 @@ func (s *Server) Start(ctx context.Context) error {
 	<-ctx.Done()
 	return informer.RemoveEventHandler(registration)
 }
+
+// Notice takes the newest state of a CertificateRequest, for whoever waits for it.
+func (s *Server) Notice(request *cmapi.CertificateRequest) { s.waiters.notify(request) }
 
 // issue goes from what costs us least to what costs most.
 func (s *Server) issue(ctx context.Context, e *exchange, msg *controlapi.IssueCertificateRequest) (*issuedChain, error) {

@@ -104,7 +104,7 @@ func TestAProbeTellsTheStatusAlone(t *testing.T) {
 	url := startServer(t, Options{Probes: []probe.Spec{
 		{ID: "good", Kind: probe.HTTP, Port: app, Path: "/large"},
 		{ID: "bad", Kind: probe.HTTP, Port: app, Path: "/sick"},
-		{ID: "none", Kind: probe.TCP, Port: closedPort(t)},
+		{ID: "none", Kind: probe.TCP, Port: closedPort},
 	}})
 	for id, want := range map[string]int{"good": 200, "bad": 500, "none": 503, "other": 404} {
 		status, body := get(t, "GET", url+probe.Path(id))
@@ -207,7 +207,7 @@ func TestMetricsAreMerged(t *testing.T) {
 
 func TestWithoutAnApplicationThePageIsOurs(t *testing.T) {
 	m := telemetry.New(telemetry.Options{})
-	url := startServer(t, Options{Metrics: m.Gatherer(), Scraped: m.ApplicationScraped, Scrape: &probe.Scrape{Port: closedPort(t), Path: "/metrics"}})
+	url := startServer(t, Options{Metrics: m.Gatherer(), Scraped: m.ApplicationScraped, Scrape: &probe.Scrape{Port: closedPort, Path: "/metrics"}})
 	if status, body := get(t, "GET", url+"/metrics"); status != 200 || !strings.Contains(body, "heddle_build_info") {
 		t.Error(status, body)
 	}
@@ -297,6 +297,15 @@ func TestTheSocket(t *testing.T) {
 	d, err := client.Drain(t.Context(), time.Minute)
 	if wait := <-begun; err != nil || d.Running != 5 || wait > time.Minute || wait < 50*time.Second {
 		t.Errorf("%+v, %v, waited %v", d, err, wait)
+	}
+	var cpu bytes.Buffer
+	if err := client.Profile(t.Context(), 1, &cpu); err != nil || !bytes.HasPrefix(cpu.Bytes(), []byte("\x1f\x8b")) {
+		t.Errorf("profile: %d bytes, %v", cpu.Len(), err)
+	}
+	for _, seconds := range []int{0, -1, MaxProfileSeconds + 1} {
+		if err := client.Profile(t.Context(), seconds, io.Discard); err == nil || !strings.Contains(err.Error(), "seconds:") {
+			t.Errorf("a profile of %d s: %v", seconds, err)
+		}
 	}
 	if _, err := client.Drain(t.Context(), 2*MaxDrainWait); err == nil || !strings.Contains(err.Error(), "wait:") {
 		t.Errorf("a wait without bound: %v", err)

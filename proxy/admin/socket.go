@@ -49,6 +49,7 @@ func NewSocket(opts SocketOptions) *Socket {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /config", show(opts.Config))
 	mux.HandleFunc("GET /certs", show(opts.Certificates))
+	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /envelope", func(w http.ResponseWriter, r *http.Request) {
 		envelope, err := opts.Envelope(r.URL.Query().Get("section"))
 		if err != nil {

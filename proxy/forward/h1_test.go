@@ -296,7 +296,7 @@ func TestContentThatStreamsIsSentToASecondEndpoint(t *testing.T) {
 		served.Add(1)
 		io.Copy(w, r.Body)
 	}), settings{})
-	p.client.endpoints(cart, shop, p.server.listen(nobody(t)), p.inside)
+	p.client.endpoints(cart, shop, p.server.listen(nobody()), p.inside)
 	for range 20 {
 		c := newTalk(t, p)
 		c.say("POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")

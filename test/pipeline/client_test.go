@@ -10,13 +10,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/test/shop/paymentsapi"
 )
@@ -180,9 +183,10 @@ func (m *mesh) load(workers int, call func() error) (stop func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var calls, failed atomic.Int64
+	rounds := make([]atomic.Int64, workers)
 	begun := make(chan struct{})
 	var once sync.Once
-	for range workers {
+	for n := range workers {
 		wg.Go(func() {
 			pace := time.NewTicker(2 * time.Millisecond) // others run here, too
 			defer pace.Stop()
@@ -192,6 +196,7 @@ func (m *mesh) load(workers int, call func() error) (stop func() int) {
 					m.Errorf("under load: %v", err)
 				}
 				calls.Add(1)
+				rounds[n].Add(1)
 				once.Do(func() { close(begun) })
 				select {
 				case <-pace.C:
@@ -200,6 +205,9 @@ func (m *mesh) load(workers int, call func() error) (stop func() int) {
 			}
 		})
 	}
+	m.mu.Lock()
+	m.loads = append(m.loads, rounds)
+	m.mu.Unlock()
 	stop = sync.OnceValue(func() int {
 		cancel()
 		wg.Wait()
@@ -211,4 +219,63 @@ func (m *mesh) load(workers int, call func() error) (stop func() int) {
 	m.Cleanup(func() { stop() })
 	<-begun
 	return stop
+}
+
+// outlive waits until every call under load that began before has ended.
+func (m *mesh) outlive() {
+	m.Helper()
+	m.mu.Lock()
+	loads := slices.Clone(m.loads)
+	m.mu.Unlock()
+	for _, workers := range loads {
+		for n := range workers {
+			begun := workers[n].Load()
+			await(m, "the calls that are under way end", func() bool { return workers[n].Load() > begun })
+		}
+	}
+}
+
+// complaints remember why a proxy refused or broke off something, for a test that fails.
+type complaints struct {
+	observe.Observer
+
+	of   string
+	mu   sync.Mutex
+	last []string
+}
+
+// Bind implements observe.Observer.
+func (c *complaints) Bind(l observe.Labels) observe.Series {
+	return complaining{c.Observer.Bind(l), c}
+}
+
+type complaining struct {
+	observe.Series
+
+	to *complaints
+}
+
+// Observe implements observe.Series.
+func (c complaining) Observe(e *observe.Event) {
+	c.Series.Observe(e)
+	if e.Reason == refusal.None {
+		return
+	}
+	c.to.mu.Lock()
+	defer c.to.mu.Unlock()
+	const kept = 20
+	c.to.last = append(c.to.last[max(0, len(c.to.last)-kept):], fmt.Sprintf("%s %v %s %s, endpoint %v, after %d attempts: %v",
+		time.Now().Format("05.000"), e.Labels.Direction, e.Protocol, e.Path, e.Endpoint, e.Attempts, e.Err))
+}
+
+func (c *complaints) print(t *testing.T) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, line := range c.last {
+		t.Log(c.of, line)
+	}
 }

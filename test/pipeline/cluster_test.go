@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/snapshot"
 	"github.com/heddle-mesh/heddle/test/gen"
+	"github.com/heddle-mesh/heddle/test/pki"
 )
 
 // object is an object of Kubernetes.
@@ -30,9 +32,8 @@ type object interface {
 
 // cluster is what the API server would hold. Objects are replaced, never written to.
 type cluster struct {
-	options snapshot.Options
-
 	mu       sync.Mutex
+	options  snapshot.Options
 	version  int
 	objects  map[snapshot.ObjectKey]object
 	lastGood map[snapshot.ObjectKey]*snapshot.LastGood
@@ -72,6 +73,30 @@ func (c *cluster) remove(objects ...object) {
 		delete(c.objects, keyOf(o))
 		delete(c.lastGood, keyOf(o)) // its owner is gone
 	}
+}
+
+// trust makes CAs those that workloads' certificates chain to.
+func (c *cluster) trust(cas ...*pki.CA) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.version++
+	c.options.WorkloadRoots = nil
+	for _, ca := range cas {
+		c.options.WorkloadRoots = append(c.options.WorkloadRoots, ca.Certificate.Raw)
+	}
+}
+
+// workloadRoots is what the control server judges proxies by.
+func (c *cluster) workloadRoots() *x509.CertPool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pool := x509.NewCertPool()
+	for _, der := range c.options.WorkloadRoots {
+		if cert, err := x509.ParseCertificate(der); err == nil {
+			pool.AddCert(cert)
+		}
+	}
+	return pool
 }
 
 // all returns the objects as they are.

@@ -68,6 +68,7 @@ type mesh struct {
 	random    *rand.Rand // of the hold-offs
 	leading   *term
 	workloads map[string]*workload
+	loads     [][]atomic.Int64 // calls by each worker
 }
 
 // start makes a mesh without workloads, with one replica of the operator.
@@ -93,17 +94,16 @@ func startWith(t *testing.T, s settings) *mesh {
 	})
 	m.cluster = newCluster(snapshot.Options{
 		TrustDomain: trustDomain, OperatorNamespace: "heddle-system",
-		WorkloadRoots: [][]byte{m.workloadRoot()}, Networks: []string{podNetwork},
+		WorkloadRoots: [][]byte{m.authorities.workload.Certificate.Raw}, Networks: []string{podNetwork},
 	})
 	m.identities = &identities{mesh: m, leaf: s.leaf}
+	m.identities.ca.Store(m.authorities.workload)
 	for range max(1, s.replicas) {
 		m.replica()
 	}
 	m.lead(m.replicas[0], 1)
 	return m
 }
-
-func (m *mesh) workloadRoot() []byte { return m.authorities.workload.Certificate.Raw }
 
 // holdOff is how long the leader waits for more changes before it compiles.
 func (m *mesh) holdOff() time.Duration {
@@ -154,29 +154,25 @@ func idOf(p *corev1.Pod) identity.ID {
 }
 
 // run adds pods to the cluster, each with its application and, if it is meshed, its proxy, and waits until these are
-// ready.
+// ready: before, nobody is sent to a pod.
 func (m *mesh) run(pods ...*corev1.Pod) {
 	m.Helper()
 	for _, p := range pods {
-		m.begin(p)
+		starting := p.DeepCopy()
+		starting.Status.Phase = corev1.PodPending
+		m.apply(starting)
+		w := newWorkload(m, p)
+		m.mu.Lock()
+		m.workloads[p.Namespace+"/"+p.Name] = w
+		m.mu.Unlock()
+		if w.meshed() {
+			w.startProxy()
+		}
 	}
 	for _, p := range pods {
 		m.workload(p.Namespace + "/" + p.Name).awaitReady()
+		m.apply(p)
 	}
-}
-
-// begin is run without waiting.
-func (m *mesh) begin(p *corev1.Pod) *workload {
-	m.Helper()
-	m.apply(p)
-	w := newWorkload(m, p)
-	m.mu.Lock()
-	m.workloads[p.Namespace+"/"+p.Name] = w
-	m.mu.Unlock()
-	if w.meshed() {
-		w.startProxy()
-	}
-	return w
 }
 
 // workload returns a pod that was run, by "namespace/name".
@@ -224,5 +220,6 @@ func shop(t *testing.T, s settings) *mesh {
 	m := startWith(t, s)
 	m.apply(service("cart", 1), service("cart-v2", 2))
 	m.run(pod("web", 1, 1), pod("cart", 2, 1), pod("cart-v2", 3, 1))
+	m.settle()
 	return m
 }

@@ -26,13 +26,14 @@ import (
 	"github.com/heddle-mesh/heddle/internal/controlapi"
 	"github.com/heddle-mesh/heddle/internal/distribute"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/test/pki"
 )
 
 // identities is the identity service. The token of a pod is its UID.
 type identities struct {
-	mesh   *mesh
-	leaf   time.Duration // 0: an hour
-	issued atomic.Int64
+	mesh *mesh
+	ca   atomic.Pointer[pki.CA]
+	leaf time.Duration // 0: an hour
 }
 
 // IssueCertificate implements controlapi.IdentityServiceHandler.
@@ -47,11 +48,10 @@ func (s *identities) IssueCertificate(
 	if life == 0 {
 		life = time.Hour
 	}
-	chain, err := s.mesh.authorities.workload.SignRequest(r.Msg.GetCsr(), pod.ID, now, now.Add(life))
+	chain, err := s.ca.Load().SignRequest(r.Msg.GetCsr(), pod.ID, now, now.Add(life))
 	if err != nil {
 		return nil, err
 	}
-	s.issued.Add(1)
 	return connect.NewResponse(&controlapi.IssueCertificateResponse{Chain: chain}), nil
 }
 
@@ -70,7 +70,7 @@ func (m *mesh) replica() *replica {
 	own := m.serving.Server(m, serverName)
 	node := distribute.NewNode(distribute.Options{
 		MeshID: meshID, TrustDomain: trustDomain, ServerName: serverName, Version: "test",
-		WorkloadRoots: m.authorities.workload.Pool, ServingRoots: m.serving.Pool,
+		WorkloadRoots: m.cluster.workloadRoots, ServingRoots: m.serving.Pool,
 		Certificate: func() *tls.Certificate { return own }, Pods: m.pods.Lookup,
 		Leader: func() (string, bool) {
 			if a := m.address.Load(); a != nil {
@@ -149,9 +149,15 @@ func (m *mesh) lead(r *replica, number uint64) *term {
 // takeOver makes a replica the leader of a term. The one that led before goes on as if it had not heard of it.
 func (m *mesh) takeOver(r *replica, number uint64) *term {
 	m.Helper()
+	return m.takeOverAt(r, 0, number)
+}
+
+// takeOverAt is takeOver in an epoch.
+func (m *mesh) takeOverAt(r *replica, epoch uint32, number uint64) *term {
+	m.Helper()
 	t := &term{mesh: m, replica: r, wake: make(chan struct{}, 1), computed: make(map[compile.Unit]int), published: -1}
 	t.publisher = distribute.NewPublisher(distribute.PublisherOptions{
-		MeshID: meshID, Term: number, Signer: m.signer, Resolve: t.resolve, Log: m.log.WithName("publisher"),
+		MeshID: meshID, Epoch: epoch, Term: number, Signer: m.signer, Resolve: t.resolve, Log: m.log.WithName("publisher"),
 	})
 	r.SetLeader(t.publisher)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -25,12 +25,14 @@ func TestRenewalCutsNothing(t *testing.T) {
 
 	var stops []func() int
 	var streams []*connect.BidiStreamForClient[paymentsapi.ChargeRequest, paymentsapi.ChargeResponse]
-	for _, c := range []*client{one, two} {
-		for range each {
-			stops = append(stops, m.load(1, func() error { return c.get("http://cart.shop/").served() }))
-		}
-	}
 	for range each {
+		stops = append(stops,
+			m.load(1, func() error { return one.get("http://cart.shop/").served() }),
+			m.load(1, func() error { return two.get("http://cart.shop/").served() }),
+			m.load(1, func() error { // between the streams, on the same connections
+				_, err := two.payments("cart.shop:90").Charge(t.Context(), connect.NewRequest(&paymentsapi.ChargeRequest{Cents: 1}))
+				return err
+			}))
 		stream := two.payments("cart.shop:90").Watch(t.Context())
 		stops = append(stops, m.load(1, func() error {
 			if err := stream.Send(&paymentsapi.ChargeRequest{Cents: 1}); err != nil {

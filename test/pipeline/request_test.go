@@ -20,28 +20,27 @@ func TestObjectsInARequestOut(t *testing.T) {
 	t.Parallel()
 	m := shop(t, settings{})
 	headless := gen.Service(namespace, "peers", gen.Headless(), gen.Selector("app", "cart"), gen.Port("http", httpPort, httpPort))
-	undeclared := gen.Service(namespace, "any", gen.ClusterIP("10.96.0.9"), gen.Selector("app", "cart"),
+	undeclared := gen.Service(namespace, "any", gen.ClusterIP("10.96.0.9"), gen.Selector("app", "any"),
 		gen.Port("a", 80, httpPort), gen.Port("b", 70, tcpPort))
 	m.apply(headless, undeclared)
-	m.run(pod("old", 4, 1, gen.Unmeshed()))
+	m.run(pod("old", 4, 1, gen.Unmeshed()), pod("any", 9, 1))
 	m.apply(service("old", 4))
 	m.settle()
 	web := m.workload("shop/web-1")
 	one, two := web.client(), web.client2()
 
-	// The port's name declares it to be one of HTTP/1.1, so requests of HTTP/2 are translated in front of the application.
 	for what, c := range map[string]struct {
 		client         *client
 		url            string
 		by, proto, who string
 	}{
 		"HTTP/1.1 to a Service":               {one, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a Service":                 {two, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
+		"HTTP/2 to a Service of HTTP/1.1":     {two, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a headless Service":      {one, "http://peers.shop:8080/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a pod":                   {one, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a pod":                     {two, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
-		"HTTP/1.1 to a port nobody declared":  {one, "http://any.shop/a", "cart-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a port that another Service declared":    {two, "http://any.shop/a", "cart-1", "HTTP/1.1", webIdentity},
+		"HTTP/2 to a pod of HTTP/1.1":         {two, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
+		"HTTP/1.1 to a port nobody declared":  {one, "http://any.shop/a", "any-1", "HTTP/1.1", webIdentity},
+		"HTTP/2 to a port nobody declared":    {two, "http://any.shop/a", "any-1", "HTTP/2.0", webIdentity},
 		"HTTP/1.1 to a workload without mesh": {one, "http://old.shop/a", "old-1", "HTTP/1.1", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -68,7 +67,10 @@ func TestObjectsInARequestOut(t *testing.T) {
 		})
 	}
 	await(t, "the connections are counted as mTLS", func() bool {
-		return m.workload("shop/cart-1").sidecar().metric("heddle_tcp_connections_total", "direction=inbound", "mtls=true") >= 2
+		secured := func(name string) float64 {
+			return m.workload(name).sidecar().metric("heddle_tcp_connections_total", "direction=inbound", "mtls=true")
+		}
+		return secured("shop/cart-1") == 1 && secured("shop/any-1") == 1 && secured("shop/cart-v2-1") == 1
 	})
 }
 

@@ -97,6 +97,7 @@ type proxy struct {
 	applications *upstream.Registry
 	out          *forward.Outbound
 	in           *forward.Inbound
+	drain        *listener.Drain
 	metrics      *telemetry.Metrics
 
 	ctx     context.Context
@@ -123,20 +124,24 @@ func (w *workload) startProxy() *proxy {
 		Apply:    func(name meshconfig.Name, message proto.Message) error { return p.tables.Apply(name, message) },
 		Remove:   func(name meshconfig.Name) { p.tables.Remove(name) },
 		Rejected: p.metrics.ConfigRejected, Log: m.log.WithName(w.pod.Name),
+		Terminating: func() { p.drain.Begin() },
 	})
 	check(m, err)
 	registry := func(dial func(context.Context, string, string) (net.Conn, error)) *upstream.Registry {
 		return upstream.NewRegistry(upstream.Options{Credentials: p.agent.Identity(), Clock: time.Now, Dial: dial})
 	}
 	p.callees, p.applications = registry(m.network.dial), registry(p.dialApplication)
-	p.tables = table.New(table.Options{Upstreams: p.callees, Observer: p.metrics, Log: m.log})
+	observer := &complaints{Observer: p.metrics, of: w.pod.Name}
+	m.Cleanup(func() { observer.print(m.T) })
+	p.tables = table.New(table.Options{Upstreams: p.callees, Observer: observer, Log: m.log})
 	options := func(upstreams *upstream.Registry) forward.Options {
 		return forward.Options{
-			Tables: p.tables, Upstreams: upstreams, Credentials: p.agent.Identity(), Observer: p.metrics, Log: m.log,
+			Tables: p.tables, Upstreams: upstreams, Credentials: p.agent.Identity(), Observer: observer, Log: m.log,
 			Clock: time.Now, Peek: listener.Peek,
 		}
 	}
 	p.out, p.in = forward.NewOutbound(options(p.callees)), forward.NewInbound(options(p.applications))
+	p.drain = listener.NewDrain(p.in, p.out)
 	p.run()
 	w.mu.Lock()
 	w.proxy = p

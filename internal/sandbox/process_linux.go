@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import "syscall"
+
+// attributes give a proxy a process group of its own, so that an interrupt at the terminal reaches the sandbox alone, and
+// end it with the sandbox.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

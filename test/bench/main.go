@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Command bench measures Heddle and its peers side by side: `make bench` runs all of it, docs/performance.md has what came
+// of it and says what each figure means.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/bench/peers"
+	"github.com/heddle-mesh/heddle/test/bench/traffic"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch {
+	case len(os.Args) > 2 && os.Args[1] == "origin": // the bench starts itself so, on processors of their own
+		err = origin(ctx, os.Args[2])
+	case len(os.Args) > 2 && os.Args[1] == "load":
+		err = load(ctx, os.Args[2], os.Stdout)
+	default:
+		err = bench(ctx, os.Args[1:], os.Stdout)
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func origin(ctx context.Context, spec string) error {
+	var p traffic.Ports
+	if err := json.Unmarshal([]byte(spec), &p); err != nil {
+		return err
+	}
+	return traffic.ServeOrigin(ctx, p)
+}
+
+func load(ctx context.Context, spec string, out io.Writer) error {
+	var l traffic.Load
+	if err := json.Unmarshal([]byte(spec), &l); err != nil {
+		return err
+	}
+	run := traffic.Run
+	if l.Protocol == traffic.Handshakes {
+		run = traffic.RunHandshakes
+	}
+	result, err := run(ctx, l)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(result)
+}
+
+// options are the flags.
+type options struct {
+	only, peers, topologies []string
+	rounds                  int
+	duration, warmup        time.Duration
+	quick, write            bool
+	proxyOn, loadOn         []int
+	linkerd, heddle, proxy  string
+	base, profile           string
+	cache                   string
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := flags.String("only", "", "what to measure, of "+strings.Join(groups, ",")+" (default all)")
+	names := flags.String("peers", "", "whom to measure, of "+strings.Join(peerNames, ",")+" (default all)")
+	topologies := flags.String("topology", "", "pair, plain or both with a comma (default both)")
+	flags.IntVar(&o.rounds, "rounds", 9, "interleaved rounds")
+	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long each measurement lasts")
+	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "what goes before it and isn't counted")
+	flags.BoolVar(&o.quick, "quick", false, "3 rounds of 1 s: the pairs of Heddle and HAProxy, for the heart of each group, unless flags say otherwise")
+	flags.BoolVar(&o.write, "write", false, "write test/bench/results and docs/performance.md")
+	proxyOn := flags.String("proxy-cpus", "0", "processors of the proxies, with commas")
+	loadOn := flags.String("load-cpus", "1", "processors of the generator and the origin, with commas")
+	flags.StringVar(&o.heddle, "heddle", "", "the heddle command to start the sandbox with (default: built from this tree)")
+	flags.StringVar(&o.proxy, "proxy", "", "the heddle-proxy to measure (default: built from this tree)")
+	flags.StringVar(&o.base, "base", "", "another heddle-proxy to compare with, shown as heddle-base")
+	flags.StringVar(&o.linkerd, "linkerd", "", "a built linkerd2-proxy")
+	flags.StringVar(&o.profile, "profile", "", "a folder to write processor profiles of Heddle's proxies into, one for each work")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if o.quick {
+		quick := func(name string, set func()) {
+			if !given[name] {
+				set()
+			}
+		}
+		quick("rounds", func() { o.rounds = 3 })
+		quick("duration", func() { o.duration = time.Second })
+		quick("peers", func() { *names = "heddle,haproxy" })
+		quick("topology", func() { *topologies = "pair" })
+	}
+	return o, o.lists(*only, *names, *topologies, *proxyOn, *loadOn)
+}
+
+func (o *options) lists(only, names, topologies, proxyOn, loadOn string) (err error) {
+	var errs []error
+	o.only, err = parseList("only", only, groups)
+	errs = append(errs, err)
+	o.peers, err = parseList("peers", names, peerNames)
+	errs = append(errs, err)
+	o.topologies, err = parseList("topology", topologies, []string{string(peers.Pair), string(peers.Plain)})
+	errs = append(errs, err)
+	for list, to := range map[*string]*[]int{&proxyOn: &o.proxyOn, &loadOn: &o.loadOn} {
+		if err := json.Unmarshal([]byte("["+*list+"]"), to); err != nil {
+			errs = append(errs, fmt.Errorf("processors %q: want numbers with commas", *list))
+		}
+	}
+	if o.rounds < 1 {
+		errs = append(errs, errors.New("-rounds: want 1 at least"))
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	o.cache = filepath.Join(cache, "heddle-bench")
+	return errors.Join(append(errs, os.MkdirAll(o.cache, 0o755))...)
+}
