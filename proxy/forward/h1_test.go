@@ -34,6 +34,12 @@ func until(t *testing.T, r *bufio.Reader, text string) string {
 	return b.String()
 }
 
+// pause lets time pass where it is what is tested.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	<-timer.C
+}
+
 // talk is a test's connection with what it has read.
 type talk struct {
 	*testing.T
@@ -99,7 +105,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.URL.Path == "/0" {
-			time.Sleep(150 * time.Millisecond) // so that the caller is watched, while more of it is here
+			pause(150 * time.Millisecond) // so that the caller is watched, while more of it is here
 		}
 		fmt.Fprint(w, r.URL.Path, string(body))
 	}), settings{})
@@ -200,7 +206,7 @@ func TestAnAnswerBeforeTheRequestHasEndedIsNotLost(t *testing.T) {
 		c.say("POST " + path + " HTTP/1.1\r\nHost: cart\r\nContent-Length: 1000000\r\n\r\n")
 		for range 10 {
 			io.WriteString(c.conn, strings.Repeat("x", 20<<10))
-			time.Sleep(2 * time.Millisecond)
+			pause(2 * time.Millisecond)
 		}
 		if response, _ := c.hear("POST"); response.StatusCode != want || !response.Close {
 			t.Errorf("%s: status %d, close %v", path, response.StatusCode, response.Close)
@@ -300,9 +306,9 @@ func TestContentThatStreamsIsSentToASecondEndpoint(t *testing.T) {
 	for range 20 {
 		c := newTalk(t, p)
 		c.say("POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
-		time.Sleep(5 * time.Millisecond)
+		pause(5 * time.Millisecond)
 		c.say("3\r\ntwo\r\n")
-		time.Sleep(time.Millisecond)
+		pause(time.Millisecond)
 		c.say("5\r\nthree\r\n0\r\n\r\n")
 		if response, body := c.hear("POST"); response.StatusCode != http.StatusOK || body != "onetwothree" {
 			t.Errorf("status %d, body %q", response.StatusCode, body)

@@ -77,7 +77,7 @@ func (d *h1) borrow(fresh bool) (endpointConn, *upstream.Failure) {
 	}
 	e := d.x.pick.Endpoint
 	if !fresh {
-		if c := e.Reuse(d.x.event.Start, isIdempotent(d.request.Method)); c != nil {
+		if c := e.Reuse(d.x.event.Start); c != nil {
 			return c, nil
 		}
 	}

@@ -94,7 +94,7 @@ func (x *translated) connect() (*upstream.Conn1, *upstream.Failure) {
 	stale := r.stale
 	r.mu.Unlock()
 	if stale < maxStale {
-		if conn := x.endpoint.Reuse(r.on.side.Clock(), false); conn != nil {
+		if conn := x.endpoint.Reuse(r.on.side.Clock()); conn != nil {
 			return conn, nil
 		}
 	}

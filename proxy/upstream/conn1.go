@@ -5,10 +5,8 @@ package upstream
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/http1"
@@ -23,11 +21,9 @@ type Conn1 struct {
 	expires  time.Time // when it must take no new request any more; or zero
 	closing  sync.Once
 
-	reused bool      // it has carried a request before
-	unseen bool      // and was not looked at before this one, which may be sent twice
-	mark   int64     // what was written before this one
-	since  time.Time // when it was put back
-	tick   int       // of the pool then
+	reused bool  // it has carried a request before
+	mark   int64 // what was written before this one
+	tick   int   // of the pool then
 }
 
 func newConn1(e *Endpoint, conn net.Conn, expires time.Time) *Conn1 {
@@ -47,7 +43,7 @@ func (c *Conn1) Put(now time.Time) {
 		return
 	}
 	c.Release()
-	if !c.endpoint.one.put(c, now) {
+	if !c.endpoint.one.put(c) {
 		c.Close()
 	}
 }
@@ -73,19 +69,9 @@ func (c *Conn1) Failed(err error) (failure *Failure, stale bool) {
 	case c.Written() == c.mark:
 		failure.Undelivered = true
 		return failure, c.reused
-	case c.unseen && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
-		c.endpoint.one.beware()
-		return failure, true
-	case secured && errors.As(err, &alert) && alert.Op == "remote error":
+	case !c.reused && secured && errors.As(err, &alert) && alert.Op == "remote error":
 		// In TLS 1.3 a client is done before the server has judged its certificate.
 		failure.Reason, failure.Undelivered = refusal.ConnectFailed, true
 	}
 	return failure, false
-}
-
-// beware notes that the server closes connections that it has not said it would.
-func (p *pool1) beware() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.hasty = true
 }

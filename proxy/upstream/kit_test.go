@@ -90,7 +90,7 @@ func asked(method, body string) *message.Head {
 
 // borrow borrows a connection of HTTP/1.1, or waits for one.
 func borrow(e *Endpoint) (*Conn1, *Failure) {
-	if c := e.Reuse(e.registry.options.Clock(), false); c != nil {
+	if c := e.Reuse(e.registry.options.Clock()); c != nil {
 		return c, nil
 	}
 	return e.Connect(time.Time{}, nil)

@@ -26,8 +26,6 @@ type pool1 struct {
 	retired bool
 	reaper  *time.Timer // runs while something is ready
 	tick    int         // how often the reaper has run
-	// hasty says that the server has closed a connection that nobody had looked at: all are from then on.
-	hasty bool
 }
 
 // waiter1 is a request that waits for a connection.
@@ -44,13 +42,9 @@ var errBusy = errors.New("too many connections to the endpoint, or waiting for o
 
 func newPool1(e *Endpoint) *pool1 { return &pool1{endpoint: e} }
 
-// fresh is how long a connection that was given back is taken to be good without a look, which is a system call, by
-// requests that may be sent twice.
-const fresh = time.Millisecond
-
-// Reuse borrows a connection of HTTP/1.1 that is idle and good, or returns nil. Twice says that the request can be sent
-// once more without harm if the connection turns out to have been closed.
-func (e *Endpoint) Reuse(now time.Time, twice bool) *Conn1 {
+// Reuse borrows a connection of HTTP/1.1 that is idle and good, or returns nil. Each is looked at: what has come on one
+// that nobody asked is its end, or would be taken for the answer to a request that it has never seen.
+func (e *Endpoint) Reuse(now time.Time) *Conn1 {
 	p := e.one
 	for {
 		p.mu.Lock()
@@ -62,13 +56,12 @@ func (e *Endpoint) Reuse(now time.Time, twice bool) *Conn1 {
 		c := p.ready[n-1]
 		p.ready[n-1] = nil
 		p.ready = p.ready[:n-1]
-		look := !twice || p.hasty || now.Sub(c.since) > fresh
 		p.mu.Unlock()
-		if c.expired(now) || look && !c.Alive() {
+		if c.expired(now) || !c.Alive() {
 			c.Close()
 			continue
 		}
-		c.reused, c.unseen, c.mark = true, !look, c.Written()
+		c.mark = c.Written()
 		return c
 	}
 }
@@ -76,13 +69,21 @@ func (e *Endpoint) Reuse(now time.Time, twice bool) *Conn1 {
 // Connect waits for a connection of HTTP/1.1: one that is given back or that is made, whichever comes first. It gives up
 // at a time, if that is not zero, and when cancel is closed.
 func (e *Endpoint) Connect(until time.Time, cancel <-chan struct{}) (*Conn1, *Failure) {
-	p := e.one
+	for {
+		c, why := e.one.wait(until, cancel)
+		if c == nil || !c.reused || c.Alive() {
+			return c, why
+		}
+		c.Close()
+	}
+}
+
+func (p *pool1) wait(until time.Time, cancel <-chan struct{}) (*Conn1, *Failure) {
 	w, dials, patience, why := p.queue()
 	if why != nil {
 		return nil, why
 	}
 	p.start(dials)
-	limit := errBusy
 	if !until.IsZero() {
 		patience = min(patience, time.Until(until))
 	}
@@ -94,7 +95,7 @@ func (e *Endpoint) Connect(until time.Time, cancel <-chan struct{}) (*Conn1, *Fa
 	case <-cancel:
 		why = &Failure{refusal.CallerGone, true, errors.New("the request was given up")}
 	case <-timer.C:
-		why = &Failure{refusal.Overloaded, true, limit}
+		why = &Failure{refusal.Overloaded, true, errBusy}
 	}
 	if p.unqueue(w) {
 		return nil, why
@@ -214,13 +215,13 @@ func (p *pool1) give(c *Conn1) {
 }
 
 // put takes a connection back; false: it is to be closed.
-func (p *pool1) put(c *Conn1, now time.Time) bool {
+func (p *pool1) put(c *Conn1) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.retired {
 		return false
 	}
-	c.since, c.reused = now, true
+	c.reused = true
 	p.give(c)
 	return true
 }
