@@ -55,6 +55,8 @@ type Conn struct {
 	wake sync.Cond  // of the writer
 	// awake says that the writer is at work, or that somebody will wake it.
 	awake bool
+	// later says that it is a batch that will wake it, at its end.
+	later bool
 	out   *output // nil while there is nothing to write
 	// at is the number of bytes that were ever appended to out, written that of bytes that went to Write.
 	at, written uint64

@@ -9,30 +9,26 @@ import "strings"
 // copied when they are kept, so that callers may pass what lies in their buffers; nothing is Huffman-coded, which
 // costs more time on both sides than the bytes are worth in a cluster.
 type encoder struct {
-	table  []sent // a ring: the newest is at (added-1)%len
-	added  uint32 // entries ever added; it may wrap: what a slot finds is compared
+	table  []sent   // a ring whose size is a power of two: the newest is at (added-1)%len
+	tags   []uint32 // of their fields, at the same places: what is looked through
+	added  uint32   // entries ever added; it may wrap
 	count  int
 	size   int
 	most   int // bytes that the table may take
 	least  int // no more than the smallest that most was since the last block, or -1 if it did not change
-	fields [indexSlots]uint32
-	names  [indexSlots]uint32
-	seen   [indexSlots]uint32
+	seen   [seenOnce]uint32
+	marks  uint32 // ever put into seen
 	lower  []byte
 	number []byte
 }
 
 // sent is a field of the encoder's table.
-type sent struct {
-	name, value string
-	hash        uint64 // of the field
-}
+type sent struct{ name, value string }
 
 func (e *sent) size() int { return len(e.name) + len(e.value) + headSizeExtra }
 
-// indexSlots is how many fields are found again by hash. A table of 4,096 bytes has at most 128, mostly some 30; a field
-// whose slot another one has taken is sent as if it were new.
-const indexSlots = 64
+// seenOnce is how many fields are remembered that have been sent once. Of a request, few are not in the table.
+const seenOnce = 64
 
 func newEncoder() encoder { return encoder{most: tableMost, least: -1} }
 
@@ -73,19 +69,18 @@ func (e *encoder) field(b []byte, name, value string) []byte {
 	if at := staticField(hash, name, value); at != 0 {
 		return append(b, 0x80|byte(at))
 	}
-	if at := e.find(&e.fields, hash); at != nil && at.hash == hash && at.name == name && at.value == value {
-		return appendInteger(b, 0x80, 7, e.index(e.fields[hash%indexSlots]))
+	tag := uint32(hash >> 32)
+	if n := e.find(tag, name, value); n != 0 {
+		return appendInteger(b, 0x80, 7, n)
 	}
 	index := staticName(hashN, name)
 	if index == 0 {
-		if at := e.find(&e.names, hashN); at != nil && at.name == name {
-			index = e.index(e.names[hashN%indexSlots])
-		}
+		index = e.findName(name)
 	}
-	switch e.worth(hash, name, value) {
+	switch e.worth(tag, name, value) {
 	case keepIt:
 		b = appendInteger(b, 0x40, 6, index)
-		e.add(hashN, hash, name, value)
+		e.add(tag, name, value)
 	case keepNever:
 		b = appendInteger(b, 0x10, 4, index)
 	default:
@@ -109,57 +104,73 @@ const (
 const cookieShort = 20
 
 // worth decides whether a field goes into the table.
-func (e *encoder) worth(hash uint64, name, value string) worth {
+func (e *encoder) worth(tag uint32, name, value string) worth {
 	if kind := kindOf(name); kind == kindSecret || kind == kindCookie && len(value) < cookieShort {
 		return keepNever
 	}
 	if len(name)+len(value)+headSizeExtra > e.most/2 {
 		return keepNot
 	}
-	if mark := &e.seen[hash%indexSlots]; *mark != uint32(hash>>32) {
-		*mark = uint32(hash >> 32)
-		return keepNot
+	for _, seen := range e.seen {
+		if seen == tag {
+			return keepIt
+		}
 	}
-	return keepIt
+	e.seen[e.marks%seenOnce] = tag
+	e.marks++
+	return keepNot
 }
 
-// find returns the entry of a slot, which may be of another field, or nil.
-func (e *encoder) find(slots *[indexSlots]uint32, hash uint64) *sent {
-	n := slots[hash%indexSlots]
-	if n == 0 || e.added-n >= uint32(e.count) {
-		return nil
+// find returns the index on the wire of a field of the table, or 0.
+func (e *encoder) find(tag uint32, name, value string) uint64 {
+	mask := uint32(len(e.tags)) - 1
+	for age := range uint32(e.count) {
+		if at := (e.added - 1 - age) & mask; e.tags[at] == tag && e.table[at].value == value && e.table[at].name == name {
+			return uint64(len(staticTable)) + uint64(age) + 1
+		}
 	}
-	return &e.table[(n-1)%uint32(len(e.table))]
+	return 0
 }
 
-// index is the one on the wire of the n-th entry that was added.
-func (e *encoder) index(n uint32) uint64 { return uint64(len(staticTable)) + uint64(e.added-n) + 1 }
+// findName returns the index on the wire of some field of a name, or 0.
+func (e *encoder) findName(name string) uint64 {
+	mask := uint32(len(e.tags)) - 1
+	for age := range uint32(e.count) {
+		if e.table[(e.added-1-age)&mask].name == name {
+			return uint64(len(staticTable)) + uint64(age) + 1
+		}
+	}
+	return 0
+}
 
-func (e *encoder) add(hashN, hash uint64, name, value string) {
-	entry := sent{name: strings.Clone(name), value: strings.Clone(value), hash: hash}
+func (e *encoder) add(tag uint32, name, value string) {
+	entry := sent{name: strings.Clone(name), value: strings.Clone(value)}
 	e.evict(e.most - entry.size())
 	if e.count == len(e.table) {
 		e.grow()
 	}
+	at := e.added & (uint32(len(e.table)) - 1)
+	e.table[at], e.tags[at] = entry, tag
 	e.added++
-	e.table[(e.added-1)%uint32(len(e.table))] = entry
 	e.count++
 	e.size += entry.size()
-	e.fields[hash%indexSlots], e.names[hashN%indexSlots] = e.added, e.added
 }
 
-// grow doubles the ring, which stays a power of two so that numbers may wrap.
+// grow doubles the ring.
 func (e *encoder) grow() {
-	grown := make([]sent, max(8, 2*len(e.table)))
+	table := make([]sent, max(8, 2*len(e.table)))
+	tags := make([]uint32, len(table))
+	mask := uint32(len(table)) - 1
 	for n := e.added - uint32(e.count); n != e.added; n++ {
-		grown[n%uint32(len(grown))] = e.table[n%uint32(len(e.table))]
+		from := n & (uint32(len(e.table)) - 1)
+		table[n&mask], tags[n&mask] = e.table[from], e.tags[from]
 	}
-	e.table = grown
+	e.table, e.tags = table, tags
 }
 
 func (e *encoder) evict(most int) {
 	for e.count > 0 && e.size > most {
-		old := &e.table[(e.added-uint32(e.count))%uint32(len(e.table))]
+		old := &e.table[(e.added-uint32(e.count))&(uint32(len(e.table))-1)]
 		e.size -= old.size()
 		*old = sent{}
 		e.count--

@@ -136,6 +136,20 @@ func TestEncoderShrinksWhatComesAgain(t *testing.T) {
 	}
 }
 
+// However many fields a request has that come again, each takes an index in the third one.
+func TestEncoderFindsAllThatComesAgain(t *testing.T) {
+	enc := newEncoder()
+	for round := range 3 {
+		b := enc.begin(nil)
+		for i := range 40 {
+			b = enc.field(b, fmt.Sprintf("x-name-%d", i), fmt.Sprintf("value %d", i))
+		}
+		if round == 2 && len(b) > 2*40 {
+			t.Errorf("%d bytes", len(b))
+		}
+	}
+}
+
 func TestDecoderRefuses(t *testing.T) {
 	for name, block := range map[string][]byte{
 		"index 0":                         {0x80},

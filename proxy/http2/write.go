@@ -71,16 +71,19 @@ func (b *batch) end() {
 }
 
 // kick sees to it that the writer looks at what there is: now, or when the reader of this connection or that of via,
-// which may be nil, is done with what it has at hand. c.mu is held.
+// which may be nil, is done with what it has at hand, unless there is much by then. c.mu is held.
 func (c *Conn) kick(via *Conn) {
-	if c.awake {
-		return
+	switch {
+	case !c.awake:
+		c.awake = true
+		c.later = c.batch.add(c) || via != nil && via.batch.add(c)
+		if !c.later {
+			c.wake.Signal()
+		}
+	case c.later && c.out != nil && len(c.out.b) > writeSize/2:
+		c.later = false
+		c.wake.Signal()
 	}
-	c.awake = true
-	if c.batch.add(c) || via != nil && via.batch.add(c) {
-		return
-	}
-	c.wake.Signal()
 }
 
 // queue is a line of streams.
@@ -129,6 +132,7 @@ func (c *Conn) write() {
 			}
 			c.awake = false
 			c.wake.Wait()
+			c.later = false
 			continue
 		}
 		out := c.out
