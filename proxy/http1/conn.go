@@ -299,9 +299,12 @@ func (c *Conn) Alive() bool {
 	return c.in.err == nil && c.in.r == c.in.w && c.out.err == nil && c.ready.quiet(c.net)
 }
 
-// Reusable says whether the connection can carry another request: both messages have ended as they should, and nobody
-// said close.
+// Reusable says whether the connection can carry another request: both messages have ended as they should, nobody said
+// close, and nothing is behind an answer.
 func (c *Conn) Reusable() bool {
+	if c.asking && c.in.r < c.in.w {
+		return false
+	}
 	return !c.closing && !c.pending && c.in.err == nil && c.out.err == nil && c.body.ended() && c.out.ended()
 }
 

@@ -101,8 +101,8 @@ func (c *Conn) Discard(n int) {
 	}
 }
 
-// Read reads content, without its framing, and io.EOF at its end. What is here already comes first; otherwise a large p is
-// read into from the connection. It returns io.ErrUnexpectedEOF where the peer left amid it, *ProtocolError where it broke
+// Read reads content, without its framing, and io.EOF at its end, together with the last bytes where the end is known with
+// them. What is here already comes first; otherwise a large p is read into from the connection. It returns io.ErrUnexpectedEOF where the peer left amid it, *ProtocolError where it broke
 // HTTP, or, as 408, was silent within a request for limits.BodyIdle.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -116,7 +116,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if len(here) > 0 {
 			n := copy(p, here)
 			c.Discard(n)
-			return n, nil
+			return n, c.over()
 		}
 		c.armContent()
 		if q := c.direct(p); q != nil {
@@ -125,7 +125,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 				c.body.left -= int64(n)
 			}
 			if n > 0 {
-				return n, nil
+				return n, c.over()
 			}
 			return 0, c.contentEnd(err)
 		}
@@ -133,6 +133,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.contentEnd(err)
 		}
 	}
+}
+
+// over returns io.EOF if the end of the content is known to be here.
+func (c *Conn) over() error {
+	if _, err := c.Peek(); errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return nil
 }
 
 // Await waits until Read has something to return, so that nobody needs to hold memory for it before. It costs a system call

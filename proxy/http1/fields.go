@@ -136,8 +136,8 @@ type framing struct {
 	codings                  int
 	upgrade                  string
 	upgrades                 int
-	expect                   string
-	connection               int // bytes
+	expects, wonders         bool // Expect stands there, and has more than 100-continue
+	connection               int  // bytes
 	close, alive, mayUpgrade bool
 }
 
@@ -155,7 +155,8 @@ func (f *framing) note(h *message.Head) error {
 			}
 		case len("expect"):
 			if message.EqualFold(field.Name, "expect") {
-				f.expect = field.Value
+				f.expects = true
+				f.wonders = f.wonders || !message.EqualFold(field.Value, "100-continue")
 			}
 		case len("upgrade"):
 			if message.EqualFold(field.Name, "upgrade") {
@@ -245,17 +246,18 @@ func (f *framing) transfer() error {
 	case message.EqualFold(f.coding, "chunked"):
 		return nil
 	}
-	last, chunked := "", 0
+	last, items, chunked := "", 0, 0
 	for item := range message.Items(f.coding) {
 		if !message.ValidToken(item) {
 			return bad("Transfer-Encoding is not a list of codings")
 		}
+		items++
 		if last = item; message.EqualFold(item, "chunked") {
 			chunked++
 		}
 	}
-	if chunked != 1 || !message.EqualFold(last, "chunked") {
-		return bad("chunked is not the last transfer coding, or not once")
+	if chunked != 1 || items == 1 || !message.EqualFold(last, "chunked") {
+		return bad("chunked is not the last transfer coding, or not once, or not alone")
 	}
 	return &ProtocolError{501, "a transfer coding besides chunked"}
 }

@@ -180,6 +180,8 @@ var refusedRequests = map[string]refused{
 	"chunked in brackets":                        {after("Transfer-Encoding: [chunked]\r\n\r\n0\r\n\r\n"), 400},
 	"chunked cut by a space":                     {after("Transfer-Encoding: chu nked\r\n\r\n0\r\n\r\n"), 400},
 	"chunked with an equals sign":                {after("Transfer-Encoding: =chunked\r\n\r\n0\r\n\r\n"), 400},
+	"chunked behind a comma":                     {after("Transfer-Encoding: , chunked\r\n\r\n0\r\n\r\n"), 400},
+	"chunked before a comma":                     {after("Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"), 400},
 	"an empty Transfer-Encoding":                 {after("Transfer-Encoding:\r\n\r\n0\r\n\r\n"), 400},
 	"a comma for Transfer-Encoding":              {after("Transfer-Encoding: ,\r\n\r\n0\r\n\r\n"), 400},
 	"Transfer-Encoding in HTTP/1.0":              {"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
@@ -188,6 +190,8 @@ var refusedRequests = map[string]refused{
 
 	// Other fields.
 	"an expectation besides 100-continue":    {after("Expect: 200-ok\r\nContent-Length: 1\r\n\r\na"), 417},
+	"an expectation before 100-continue":     {after("Expect: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na"), 417},
+	"an empty expectation":                   {after("Expect:\r\nContent-Length: 1\r\n\r\na"), 417},
 	"an expectation of two":                  {after("Expect: 100-continue, x\r\nContent-Length: 1\r\n\r\na"), 417},
 	"Connection with what is no token":       {after("Connection: a b\r\n\r\n"), 400},
 	"Connection with more names than a page": {after("Connection: " + strings.Repeat("a,", 600) + "\r\n\r\n"), 431},

@@ -205,8 +205,8 @@ func (c *Conn) frameRequest(h *message.Head, f *framing) error {
 	if h.Method == methodConnect && h.Length != 0 {
 		return bad("CONNECT with content")
 	}
-	if f.expect != "" && !h.HTTP10 {
-		if !message.EqualFold(f.expect, "100-continue") {
+	if f.expects && !h.HTTP10 {
+		if f.wonders {
 			return &ProtocolError{417, "an expectation besides 100-continue"}
 		}
 		h.Expect = h.Length != 0

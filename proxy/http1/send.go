@@ -12,6 +12,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // output is what waits to be sent, and the state of the message that is being written.
@@ -29,12 +30,6 @@ type output struct {
 	armed   time.Duration // the write deadline of the connection, since epoch, or 0
 	vectors [3][]byte
 	buffers net.Buffers
-}
-
-// BuffersWriter is a connection that wraps a *net.TCPConn and passes net.Buffers on to it, so that large content leaves
-// together with what is before it.
-type BuffersWriter interface {
-	WriteBuffers(*net.Buffers) (int64, error)
 }
 
 func (o *output) ended() bool {
@@ -142,18 +137,10 @@ func (o *output) fail(err error) error {
 func (c *Conn) through(p, end []byte) error {
 	o := &c.out
 	c.armSend()
-	tcp, isTCP := c.net.(*net.TCPConn)
-	wrapped, isWrapped := c.net.(BuffersWriter)
-	if isTCP || isWrapped {
+	if tcp, ok := beneath(c.net).(*net.TCPConn); ok {
 		o.vectors = [3][]byte{o.buf.b[:o.n], p, end}
 		o.buffers = o.vectors[:]
-		var n int64
-		var err error
-		if isTCP {
-			n, err = o.buffers.WriteTo(tcp)
-		} else {
-			n, err = wrapped.WriteBuffers(&o.buffers)
-		}
+		n, err := o.buffers.WriteTo(tcp)
 		o.written.Add(n)
 		clear(o.vectors[:])
 		o.n = 0
@@ -181,6 +168,17 @@ func (c *Conn) through(p, end []byte) error {
 		o.append(p)
 	}
 	return nil
+}
+
+// beneath returns the connection that writes the same bytes, below what is around it.
+func beneath(c net.Conn) net.Conn {
+	for {
+		around, ok := c.(socket.Around)
+		if !ok {
+			return c
+		}
+		c = around.NetConn()
+	}
 }
 
 // End ends the content. Trailer fields go with chunks alone; other framing cannot carry them and drops them. It returns

@@ -177,6 +177,7 @@ func (c *Conn) appendFields(b []byte, h *message.Head, request, length bool) []b
 				continue
 			default: // of HEAD and 304: what it would be
 				announced = true
+				value = withoutZeros(value)
 			}
 		default:
 			if message.IsHopByHop(f.Name) {
@@ -192,6 +193,14 @@ func (c *Conn) appendFields(b []byte, h *message.Head, request, length bool) []b
 		b = c.out.length(b, "Content-Length", h.Length)
 	}
 	return b
+}
+
+// withoutZeros takes zeros from the front of a number: some take them for a sign of octal digits.
+func withoutZeros(number string) string {
+	for len(number) > 1 && number[0] == '0' {
+		number = number[1:]
+	}
+	return number
 }
 
 // field appends a field line.

@@ -139,6 +139,7 @@ func TestWriteResponse(t *testing.T) {
 		"the request says close":               {closes, message.Head{Status: 200, Length: 2}, "ab", nil, "HTTP/1.1 200 OK\nContent-Length: 2\nConnection: close\n\nab", false},
 		"the answer says close":                {plain, message.Head{Status: 200, Length: 2, Close: true}, "ab", nil, "HTTP/1.1 200 OK\nContent-Length: 2\nConnection: close\n\nab", false},
 		"to HEAD the length stays":             {toHead, message.Head{Status: 200, Fields: length("5")}, "", nil, "HTTP/1.1 200 OK\nContent-length: 5\n\n", true},
+		"to HEAD the length loses zeros":       {toHead, message.Head{Status: 200, Fields: length("0010")}, "", nil, "HTTP/1.1 200 OK\nContent-length: 10\n\n", true},
 		"to HEAD content is dropped":           {toHead, message.Head{Status: 403, Length: 2}, "no", nil, "HTTP/1.1 403 Forbidden\nContent-Length: 2\n\n", true},
 		"to HEAD nobody knows the length":      {toHead, message.Head{Status: 200, Length: -1}, "ab", nil, "HTTP/1.1 200 OK\n\n", true},
 		"204 has no length":                    {plain, message.Head{Status: 204, Fields: length("0")}, "", nil, "HTTP/1.1 204 No Content\n\n", true},
@@ -320,7 +321,7 @@ func writeLarge(t *testing.T, kind string, length int64, size int) {
 		to, from = pair(t)
 	}
 	if kind == "wrapped" {
-		to = vectored{to}
+		to = &reading{Conn: to}
 	}
 	got := make(chan told, 1)
 	read := func() {
