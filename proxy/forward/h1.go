@@ -28,6 +28,7 @@ type h1 struct {
 	x                   exchange
 	content             upload
 	deadline            time.Time // of the request, by its route; or zero
+	written             int64     // what the caller had got before the answer
 	said                bool      // a refusal went out whole
 
 	mu      sync.Mutex
@@ -161,6 +162,7 @@ func (d *h1) begin() {
 	d.stopped, d.begun, d.cancel = nil, false, nil
 	d.mu.Unlock()
 	d.deadline, d.said = time.Time{}, false
+	d.written = d.conn.Written()
 	d.content.begin(d.request.Length != 0)
 }
 
@@ -225,8 +227,12 @@ func (d *h1) drop() {
 func (d *h1) refuse(why *refusal.Error) {
 	d.drop()
 	whole := d.content.end() || d.content.drain()
+	if d.x.answered && d.conn.Recall(d.written) {
+		d.x.answered = false
+	}
 	body, ok := d.x.refuse(why, &d.reply)
 	if !ok {
+		d.conn.Flush() //nolint:errcheck // what has come of the answer; then it breaks off
 		d.served.Close()
 		return
 	}

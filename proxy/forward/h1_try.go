@@ -120,6 +120,7 @@ func (d *h1) ask(up endpointConn) error {
 			d.cut(&refusal.Error{Reason: refusal.CallerGone})
 			return errStopped
 		}
+		d.written = d.conn.Written()
 	}
 }
 

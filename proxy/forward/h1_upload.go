@@ -228,6 +228,9 @@ func (u *upload) pass() bool {
 		n, err = conn.Read(buf[:])
 		p = buf[:n]
 	}
+	if err == nil && conn.Remaining() == int64(peeked) {
+		err = io.EOF // known before the endpoint can answer
+	}
 	to, more := u.took(p, err)
 	ok := true
 	if to != nil {
