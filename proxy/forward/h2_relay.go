@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"net/http"
 	"sync"
 	"time"
 
@@ -28,9 +29,10 @@ type h2relay struct {
 	upload  h2upload
 	try     *h2try // what carries it now, or nil
 	first   h2try
-	stale   int  // connections in a row that ended before they took it
-	ended   bool // the answer has ended
-	waiting int  // bytes of the answer that the caller's stream holds
+	held    *h2try // that is not to be opened before the request has ended, or nil
+	stale   int    // connections in a row that ended before they took it
+	ended   bool   // the answer has ended
+	waiting int    // bytes of the answer that the caller's stream holds
 	timer   *time.Timer
 }
 
@@ -50,19 +52,25 @@ func (r *h2relay) Head(h *message.Head, end bool) {
 	r.heads = heads
 	r.upload.init(r.on.side, end)
 	r.begin(r.on.side, r.on.served, upstream.HTTP2, &heads.request, r)
-	why := r.route()
+	why := r.expects()
+	if why == nil {
+		why = r.route()
+	}
 	if why == nil {
 		why = r.next()
 	}
 	last := r.last
 	var t *h2try
-	if why == nil {
-		if r.timeout > 0 {
-			r.timer = time.AfterFunc(r.timeout, r.tooLate)
-		}
-		t = r.newTry()
-	} else {
+	switch {
+	case why != nil:
 		r.turnDown(why)
+	case !end && h.Length == 0 && !r.tunnel:
+		// Content that must not come would be known too late: its end, or what is wrong with it, is waited for.
+		r.arm()
+		r.held = r.newTry()
+	default:
+		r.arm()
+		t = r.newTry()
 	}
 	r.mu.Unlock()
 	if t != nil {
@@ -73,31 +81,73 @@ func (r *h2relay) Head(h *message.Head, end bool) {
 	}
 }
 
+// expects refuses expectations that nobody knows (RFC 9110, section 10.1.1), as from callers of HTTP/1.1. The lock is held.
+func (r *h2relay) expects() *refusal.Error {
+	if expect, ok := r.request.Get("expect"); ok && !r.request.Expect && expect != "" {
+		r.status = http.StatusExpectationFailed
+		return refusal.Newf(refusal.BadRequest, "an expectation besides 100-continue")
+	}
+	return nil
+}
+
+// arm starts the route's timeout. The lock is held.
+func (r *h2relay) arm() {
+	if r.timeout > 0 {
+		r.timer = time.AfterFunc(r.timeout, r.tooLate)
+	}
+}
+
+// openHeld opens the try that waited for the request's end. No lock is held.
+func (r *h2relay) openHeld() {
+	r.mu.Lock()
+	t := r.held
+	r.held = nil
+	r.mu.Unlock()
+	if t != nil {
+		t.open()
+	}
+}
+
 // Data implements http2.Sink: content of the request.
 func (r *h2relay) Data(p []byte, end bool) {
+	if r.content(p, end) {
+		r.openHeld()
+	}
+}
+
+// content sends content on, or holds it. It says whether a try waited for it.
+func (r *h2relay) content(p []byte, end bool) (held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over {
-		return
+		return false
 	}
 	r.event.BytesIn += int64(len(p))
 	r.upload.ended = r.upload.ended || end
 	t := r.try
 	if t == nil || t.stream == nil {
 		r.upload.hold(p, true)
-		return
+		return r.held != nil && end
 	}
 	r.upload.hold(p, false)
 	r.flown(t, t.stream.SendData(p, end))
 	r.settle()
+	return false
 }
 
 // Trailer implements http2.Sink: the end of the request.
 func (r *h2relay) Trailer(fields []message.Field) {
+	if r.lastly(fields) {
+		r.openHeld()
+	}
+}
+
+// lastly ends the request, and says whether a try waited for that.
+func (r *h2relay) lastly(fields []message.Field) (held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over {
-		return
+		return false
 	}
 	fields = r.requestTrailer(fields)
 	r.upload.ended = true
@@ -109,6 +159,7 @@ func (r *h2relay) Trailer(fields []message.Field) {
 		t.stream.SendTrailer(fields)
 	}
 	r.settle()
+	return r.held != nil
 }
 
 // Reset implements http2.Sink: the caller has gone, or broke HTTP.
