@@ -235,3 +235,31 @@ func TestStringsLastAsLongAsTheExchange(t *testing.T) {
 		}
 	}
 }
+
+// TestTheEndComesWithTheLastBytes lets a reader know at once that there is no more, where that is known.
+func TestTheEndComesWithTheLastBytes(t *testing.T) {
+	for name, raw := range map[string]string{
+		"by length":                       after("Content-Length: 3\r\n\r\nabc"),
+		"by length, large":                after("Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000)),
+		"in chunks":                       inChunks("3\r\nabc\r\n0\r\nX: y\r\n\r\n"),
+		"in chunks, with another request": inChunks("3\r\nabc\r\n0\r\n\r\n" + canary),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := New(&memory{in: []byte(raw)}, &defaults, nil)
+			var h message.Head
+			if err := c.ReadRequest(&h); err != nil {
+				t.Fatal(err)
+			}
+			var p [64 << 10]byte
+			n, err := 0, error(nil)
+			for err == nil {
+				if n, err = c.Read(p[:]); n == 0 {
+					t.Fatalf("the end comes by itself, %v", err)
+				}
+			}
+			if !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+		})
+	}
+}
