@@ -355,7 +355,7 @@ func TestTimes(t *testing.T) {
 			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: p.block(get...)})
 			start := time.Now()
 			var told *ConnError
-			if err := <-done; !errors.As(err, &told) || told.Code != EnhanceYourCalm || time.Since(start) > set.HeaderTime+lingerTime {
+			if err := <-done; !errors.As(err, &told) || told.Code != EnhanceYourCalm || time.Since(start) > set.HeaderTime+watchTime+lingerTime {
 				t.Error(err, time.Since(start))
 			}
 		})

@@ -3,6 +3,7 @@
 package http2
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
@@ -20,7 +21,8 @@ type reader struct {
 
 	prefaceLeft string // what has to come before the first frame
 	settledOnce bool   // the first frame was SETTINGS
-	hurry       bool   // a deadline is set because a frame or a head is not whole
+	// since is when the frame or head began that is not whole, in nanoseconds, or 0. The watch looks at it, too.
+	since atomic.Int64
 
 	dec  decoder
 	head message.Head
@@ -128,6 +130,7 @@ func (c *Conn) parse() error {
 			return err
 		}
 	}
+	progress := false
 	for {
 		if c.content.open {
 			if err := c.deliver(); err != nil {
@@ -153,17 +156,19 @@ func (c *Conn) parse() error {
 			if !begun {
 				break
 			}
+			progress = true
 			continue
 		}
 		if len(b) < frameHead+f.length {
 			break
 		}
 		c.begin += frameHead + f.length
+		progress = true
 		if err := c.take(&f, b[frameHead:frameHead+f.length]); err != nil {
 			return err
 		}
 	}
-	c.haste()
+	c.mark(progress)
 	return c.giveWindow()
 }
 
@@ -178,20 +183,18 @@ func (c *Conn) parsePreface() error {
 	return nil
 }
 
-// haste sets a deadline while a frame or head is not whole, and takes it away. Content has none: it is the stream's matter.
-func (c *Conn) haste() {
-	partial := !c.settledOnce || c.blockOf.kind != 0 || !c.content.open && c.begin < c.have
-	if partial == c.hurry || !c.settledOnce {
-		return
+// mark notes for the watch since when a frame or head has not been whole; another one began if there was progress.
+// Content has all the time in the world: it is the stream's matter.
+func (c *Conn) mark(progress bool) {
+	inHead := c.blockOf.kind != 0
+	switch was := c.since.Load(); {
+	case !inHead && (c.content.open || c.begin == c.have):
+		if was != 0 {
+			c.since.Store(0)
+		}
+	case was == 0 || progress && !inHead:
+		c.since.Store(c.now.UnixNano())
 	}
-	c.hurry = partial
-	var t time.Time
-	if partial {
-		t = c.now.Add(c.set.HeaderTime)
-	}
-	c.mu.Lock()
-	c.until(t)
-	c.mu.Unlock()
 }
 
 // giveWindow gives the connection's window back when enough was taken. What waits is bounded by the streams' windows.

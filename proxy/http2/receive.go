@@ -48,7 +48,6 @@ func (c *Conn) takeSettings(f *frame, p []byte) error {
 	c.settledOnce = true
 	if !c.settled {
 		c.settled = true
-		c.hurry = false
 		c.until(time.Time{})
 		c.notify.Store(true)
 	} else {

@@ -183,9 +183,7 @@ func (c *Conn) lookUp() error {
 		return nil
 	case !poked && broken != nil:
 		return broken
-	case !poked && c.settledOnce:
-		return &ConnError{Code: EnhanceYourCalm, Detail: "a head that does not end"}
-	case !poked:
+	case !poked && !c.settledOnce:
 		return ErrPreface
 	}
 	return errGoOn

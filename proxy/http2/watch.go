@@ -52,6 +52,11 @@ func (c *Conn) look() bool {
 // lookAtPeer asks a silent peer whether it is there, and lets the reader give its buffers back.
 func (c *Conn) lookAtPeer() {
 	w := &c.watch
+	if since := c.since.Load(); since != 0 && time.Now().UnixNano()-since >= int64(c.set.HeaderTime) {
+		c.exceeded(limits.HeaderTime)
+		c.blame(&ConnError{Code: EnhanceYourCalm, Detail: "a head that does not end"})
+		return
+	}
 	if heard := c.heard.Load(); heard != w.heard {
 		w.heard, w.silent, w.asked = heard, 0, false
 		return
