@@ -14,8 +14,10 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
-// room is the least space for what is read next.
-const room = 1 << 10
+const (
+	room         = 1 << 10 // the least space for what is read next
+	usualTrailer = 16      // fields for which memory is kept
+)
 
 var (
 	past  = time.Unix(1, 0)
@@ -135,6 +137,10 @@ func (c *Conn) forget() {
 	in := &c.in
 	in.kept.free()
 	in.kept, in.floor = nil, 0
+	clear(c.body.trailer) // or its strings would keep a buffer that was given back
+	if c.body.trailer = c.body.trailer[:0]; cap(c.body.trailer) > usualTrailer {
+		c.body.trailer = nil
+	}
 	if in.r == in.w {
 		in.r, in.w = 0, 0
 	}

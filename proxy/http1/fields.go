@@ -191,6 +191,7 @@ func (f *framing) note(h *message.Head) error {
 		}
 		n++
 	}
+	clear(h.Fields[n:])
 	h.Fields = h.Fields[:n]
 	return nil
 }

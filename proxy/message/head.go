@@ -49,5 +49,17 @@ func (h *Head) Reset() {
 	*h = Head{Fields: h.Fields[:0]}
 }
 
+// usualFields is for how many fields a head of a connection that waits keeps memory.
+const usualFields = 32
+
+// Release empties the head of a connection that waits: strings of the last message would keep the buffer that they point
+// into, and memory for many fields is given up.
+func (h *Head) Release() {
+	h.Reset()
+	if cap(h.Fields) > usualFields {
+		h.Fields = nil
+	}
+}
+
 // Add appends a field line.
 func (h *Head) Add(name, value string) { h.Fields = append(h.Fields, Field{name, value}) }

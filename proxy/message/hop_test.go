@@ -75,4 +75,13 @@ func TestFields(t *testing.T) {
 	if h.Reset(); h.Method != "" || len(h.Fields) > 0 || cap(h.Fields) != memory {
 		t.Errorf("reset, it is %+v", h)
 	}
+	if h.Release(); cap(h.Fields) != memory {
+		t.Error("a few fields' memory was given up")
+	}
+	for range 100 {
+		h.Add("A", "1")
+	}
+	if h.Release(); cap(h.Fields) != 0 {
+		t.Error("many fields' memory was kept")
+	}
 }
