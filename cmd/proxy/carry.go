@@ -26,11 +26,17 @@ const finishWait = 5 * time.Second
 
 // carry is `heddle-proxy` without a command. The access log goes to stdout, the proxy's own log to stderr.
 func carry(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	fixed, err := parseFixed(args, stderr)
+	list := getenv(envLimits)
+	fixed, err := parseFixed(args, &list, stderr)
 	if err != nil {
 		return err
 	}
-	c, err := readConfig(getenv)
+	c, err := readConfig(func(variable string) string {
+		if variable == envLimits {
+			return list
+		}
+		return getenv(variable)
+	})
 	if err != nil {
 		return err
 	}
@@ -117,7 +123,7 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 	start(func(ctx context.Context) error { return p.server.Serve(ctx, ports.admin) })
 	start(func(ctx context.Context) error { return p.socket.Serve(ctx, ports.socket) })
 	p.log.Info("Carrying traffic", "version", version, "identity", p.config.identity.String(), "pod", p.config.podName,
-		"node", p.config.nodeName, "listeners", ports.String(), "maxConnections", maxConnections())
+		"node", p.config.nodeName, "listeners", ports.String(), "maxConnections", maxConnections(p.config.limits.Connections), "memory", p.budget.Most())
 
 	select {
 	case <-ctx.Done():

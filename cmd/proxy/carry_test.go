@@ -151,7 +151,7 @@ func TestConnectionsAreBoundedByFilesAndMemory(t *testing.T) {
 		memory int64
 		want   int
 	}{
-		"no limits":                 {math.MaxUint64, math.MaxInt64, 20_000},
+		"no limits":                 {math.MaxUint64, math.MaxInt64, math.MaxInt32},
 		"files are scarce":          {1024, math.MaxInt64, 192},
 		"hardly any files":          {200, math.MaxInt64, 1},
 		"204 MiB, as injected":      {1 << 20, 214748364, 3276},
@@ -160,5 +160,14 @@ func TestConnectionsAreBoundedByFilesAndMemory(t *testing.T) {
 		if got := connectionsFor(c.files, c.memory); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+	if got := maxConnections(7); got != 7 {
+		t.Errorf("%d, and 7 is the limit", got)
+	}
+	if got := bufferMemory(64<<20, 100<<20); got != 50<<20 {
+		t.Errorf("%d bytes for buffers, of 100 MiB", got)
+	}
+	if got := bufferMemory(64<<20, math.MaxInt64); got != 64<<20 {
+		t.Errorf("%d bytes for buffers, and 64 MiB is the limit", got)
 	}
 }

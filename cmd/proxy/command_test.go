@@ -34,6 +34,10 @@ func TestCommands(t *testing.T) {
 		code       int
 		out, wrong string
 	}{
+		"limits that are none":          {[]string{"-limits", "streams=x"}, exitUsage, "", `limit streams="x"`},
+		"a flag that is none":           {[]string{"-limit", "streams=1"}, exitUsage, "", "-limit"},
+		"an argument behind limits":     {[]string{"-limits=streams=1", "now"}, exitUsage, "", `"now"`},
+		"help":                          {[]string{"-h"}, exitOK, "", "docs/limits.md"},
 		"version":                       {[]string{"version"}, exitOK, "dev\n", ""},
 		"an unknown one":                {[]string{"start"}, exitUsage, "", `"start"`},
 		"init with a wrong flag":        {[]string{"init", "--skip"}, exitUsage, "", "skip"},

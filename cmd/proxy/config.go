@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/probe"
 	"github.com/heddle-mesh/heddle/proxy/capture"
 	"github.com/heddle-mesh/heddle/proxy/telemetry"
@@ -34,6 +35,7 @@ const (
 	envStateDir       = "HEDDLE_STATE_DIR"
 	envTokenFile      = "HEDDLE_TOKEN_FILE"
 	envRootsDir       = "HEDDLE_ROOTS_DIR"
+	envLimits         = "HEDDLE_LIMITS"
 )
 
 // config is what the environment says.
@@ -49,6 +51,7 @@ type config struct {
 	scrape    *probe.Scrape
 	logLevel  slog.Level
 	accessLog telemetry.Mode
+	limits    limits.Set
 
 	stateDir, tokenFile, rootsDir string
 	ports                         ports
@@ -91,6 +94,8 @@ func readConfig(getenv func(string) string) (*config, error) {
 	r.wrong(probe.EnvScrape, err)
 	c.accessLog, err = telemetry.ParseMode(getenv(envAccessLog))
 	r.wrong(envAccessLog, err)
+	c.limits, err = limits.Parse(getenv(envLimits))
+	r.wrong(envLimits, err)
 	if err := c.identity.Validate(); err != nil && len(r.errs) == 0 {
 		r.note(fmt.Errorf("environment variables %s, %s and %s make no SPIFFE ID: %w", envTrustDomain, envPodNamespace, envServiceAccount, err))
 	}

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/telemetry"
 )
 
@@ -23,7 +25,7 @@ func injected() map[string]string {
 		"HEDDLE_MESH_ID":             "mesh", "HEDDLE_TRUST_DOMAIN": "cluster.local",
 		"HEDDLE_PROBES":        `[{"id":"a","kind":"tcp","port":80}]`,
 		"HEDDLE_METRICS_MERGE": `{"port":9100,"path":""}`,
-		"HEDDLE_LOG_LEVEL":     "debug", "HEDDLE_ACCESS_LOG": "errors",
+		"HEDDLE_LOG_LEVEL":     "debug", "HEDDLE_ACCESS_LOG": "errors", "HEDDLE_LIMITS": "streams=7,idle=1m",
 	}
 }
 
@@ -41,6 +43,10 @@ func TestReadConfig(t *testing.T) {
 	}
 	if want := []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::5")}; !slices.Equal(c.podIPs, want) {
 		t.Error(c.podIPs)
+	}
+	want := limits.Default()
+	if want.Streams, want.Idle = 7, time.Minute; c.limits != want {
+		t.Errorf("limits %+v", c.limits)
 	}
 	if len(c.probes) != 1 || c.scrape == nil || c.scrape.Path != "/metrics" || c.accessLog != telemetry.Errors {
 		t.Errorf("%+v", c)
@@ -62,6 +68,7 @@ func TestAWrongEnvironmentIsNamed(t *testing.T) {
 		"a bad scrape":          {"HEDDLE_METRICS_MERGE", "{}", []string{"HEDDLE_METRICS_MERGE"}},
 		"a bad level":           {"HEDDLE_LOG_LEVEL", "loud", []string{"HEDDLE_LOG_LEVEL", "debug, info, warn or error"}},
 		"a bad access log":      {"HEDDLE_ACCESS_LOG", "on", []string{"HEDDLE_ACCESS_LOG", "off, errors or json"}},
+		"a bad limit":           {"HEDDLE_LIMITS", "streams=none", []string{"HEDDLE_LIMITS", `limit streams="none": want 1 to 100000`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := injected()
@@ -79,7 +86,7 @@ func TestAWrongEnvironmentIsNamed(t *testing.T) {
 	}
 	_, err := readConfig(lookup(nil))
 	for variable := range injected() {
-		optional := slices.Contains([]string{"HEDDLE_NODE_NAME", "HEDDLE_PROBES", "HEDDLE_METRICS_MERGE", "HEDDLE_LOG_LEVEL", "HEDDLE_ACCESS_LOG"}, variable)
+		optional := slices.Contains([]string{"HEDDLE_NODE_NAME", "HEDDLE_PROBES", "HEDDLE_METRICS_MERGE", "HEDDLE_LOG_LEVEL", "HEDDLE_ACCESS_LOG", "HEDDLE_LIMITS"}, variable)
 		if !errors.As(err, new(usageError)) || strings.Contains(err.Error(), variable) == optional {
 			t.Errorf("%s, optional %v: %v", variable, optional, err)
 		}

@@ -38,11 +38,9 @@ type fixedListener struct {
 	listener net.Listener
 }
 
-// parseFixed reads the flags of `heddle-proxy` without a command; nil: there are none, since injection sets none.
-func parseFixed(args []string, stderr io.Writer) (*fixed, error) {
-	if len(args) == 0 {
-		return nil, nil
-	}
+// parseFixed reads the flags of `heddle-proxy` without a command, the list of limits among them; nil: there are no others,
+// since injection sets none.
+func parseFixed(args []string, list *string, stderr io.Writer) (*fixed, error) {
 	f := &fixed{paths: make(map[string]string)}
 	listenFlag := func(d observe.Direction) func(string) error {
 		return func(value string) error {
@@ -62,8 +60,14 @@ func parseFixed(args []string, stderr io.Writer) (*fixed, error) {
 		return err
 	})
 	flags.StringVar(&f.admin, "admin-listen", "127.0.0.1:0", "`ADDR` of readiness and metrics")
+	flags.StringVar(list, "limits", *list, "what callers can take, as `NAME=VALUE,...`; see docs/limits.md")
 	if err := parse(flags, args, stderr); err != nil {
 		return nil, err
+	}
+	others := false
+	flags.Visit(func(f *flag.Flag) { others = others || f.Name != "limits" })
+	if !others {
+		return nil, nil
 	}
 	if err := f.validate(); err != nil {
 		return nil, usageError{err}

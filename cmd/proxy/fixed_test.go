@@ -45,7 +45,7 @@ func TestFixedListenersRefuseWhatOthersDo(t *testing.T) {
 	c.fixed, err = parseFixed([]string{
 		"-inbound-listen=127.0.0.1:0=10.9.9.9:80", "-inbound-listen=127.0.0.1:0=127.0.0.11:80",
 		"-outbound-listen=127.0.0.1:0=10.9.9.8:80", "-path=10.0.0.1:80=127.0.0.1:9",
-	}, io.Discard)
+	}, new(string), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/admin"
 	"github.com/heddle-mesh/heddle/proxy/agent"
@@ -43,6 +44,7 @@ type proxy struct {
 	in           *forward.Inbound
 	drain        *listener.Drain
 	locals       *listener.Locals
+	budget       *limits.Budget // of both directions
 	metrics      *telemetry.Metrics
 	accessLog    *telemetry.AccessLog
 	server       *admin.Server
@@ -79,8 +81,12 @@ func newProxy(c *config, log logr.Logger, accessLog io.Writer) (*proxy, error) {
 // wireTraffic makes both directions. They have registries of their own, because they dial the pod differently: what the
 // workload sends to itself passes its own inbound side, which dials the application.
 func (p *proxy) wireTraffic() {
+	p.budget = limits.NewBudget(bufferMemory(p.config.limits.Memory, debug.SetMemoryLimit(-1))) // -1 asks
 	registry := func(dial func(context.Context, string, string) (net.Conn, error)) *upstream.Registry {
-		return upstream.NewRegistry(upstream.Options{Credentials: p.agent.Identity(), Clock: p.clock, Dial: dial})
+		return upstream.NewRegistry(upstream.Options{
+			Credentials: p.agent.Identity(), Clock: p.clock, Dial: dial,
+			Limits: p.config.limits, Count: p.metrics, Budget: p.budget,
+		})
 	}
 	p.callees, p.applications = registry(p.dialCallee), registry(nil)
 	p.tables = table.New(table.Options{Upstreams: p.callees, Observer: p.metrics, Log: p.log.WithName("table")})
@@ -88,6 +94,7 @@ func (p *proxy) wireTraffic() {
 		return forward.Options{
 			Tables: p.tables, Upstreams: upstreams, Credentials: p.agent.Identity(), Observer: p.metrics,
 			Log: p.log.WithName(name), Clock: p.clock, Peek: listener.Peek,
+			Limits: p.config.limits, Count: p.metrics, Budget: p.budget,
 		}
 	}
 	p.out = forward.NewOutbound(options(p.callees, "outbound"))
@@ -161,22 +168,26 @@ func (p *proxy) listenerOptions(d observe.Direction) listener.Options {
 	o := listener.Options{
 		Server: p.out, Events: p.metrics.Connections(d), Log: p.log.WithName(d.String()),
 		Local: p.locals.Contains, OwnPorts: []uint16{p.config.ports.outbound, p.config.ports.inbound},
-		MaxConnections: maxConnections(),
+		MaxConnections: maxConnections(p.config.limits.Connections), Count: p.metrics,
 	}
 	if d == observe.Inbound {
-		o.Server, o.OnlyLocal = p.in, true
+		// Outbound there is one source, the pod.
+		o.Server, o.OnlyLocal, o.MaxPerSource = p.in, true, p.config.limits.ConnectionsPerSource
 	}
 	return o
 }
 
-// maxConnections is what each direction may carry by the limits of this process.
-func maxConnections() int {
+// bufferMemory is what may wait in buffers: half of the memory that Go may use, at most.
+func bufferMemory(limit int, memory int64) int { return int(min(int64(limit), memory/2)) }
+
+// maxConnections is what each direction may carry, by the limit and by what this process may use.
+func maxConnections(limit int) int {
 	files := uint64(math.MaxUint64)
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
-		files = limit.Cur
+	var rlimit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err == nil {
+		files = rlimit.Cur
 	}
-	return connectionsFor(files, debug.SetMemoryLimit(-1)) // -1 asks
+	return min(limit, connectionsFor(files, debug.SetMemoryLimit(-1))) // -1 asks
 }
 
 // connectionsFor bounds the connections of one direction. Each needs a file on either side of the proxy. Between
@@ -188,10 +199,9 @@ func connectionsFor(files uint64, memory int64) int {
 		each       = 64 << 10
 		least      = 256
 	)
-	most := uint64(listener.DefaultMaxConnections)
-	most = min(most, max(uint64(memory)/each, least)) //nolint:gosec // a limit isn't negative
 	if files <= spareFiles {
 		return 1
 	}
-	return int(max(min(most, (files-spareFiles)/4), 1)) //nolint:gosec // it is at most the default
+	byMemory := max(uint64(memory)/each, least) //nolint:gosec // a limit isn't negative
+	return int(max(min(byMemory, (files-spareFiles)/4, math.MaxInt32), 1))
 }

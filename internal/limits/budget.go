@@ -44,6 +44,9 @@ func (b *Budget) Give(n int) {
 // Full says whether nothing is left, without taking anything: who would begin something new should not.
 func (b *Budget) Full() bool { return b != nil && b.held.Load() >= b.most }
 
+// Most is how many bytes there are in all.
+func (b *Budget) Most() int64 { return b.most }
+
 // Held is how many bytes are taken.
 func (b *Budget) Held() int64 {
 	if b == nil {

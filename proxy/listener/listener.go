@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/capture"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -28,9 +29,6 @@ import (
 // NotRedirected is why a listener refuses a connection to one of the proxy's own ports, or inbound to an address that
 // isn't the pod's: forwarding it would come back for ever, or let a neighbour on the wire send through the pod.
 const NotRedirected refusal.Reason = "not_redirected"
-
-// DefaultMaxConnections bounds what one listener carries at a time.
-const DefaultMaxConnections = 20_000
 
 // Events counts what happens to connections before forward has them. It must be safe for concurrent use.
 type Events interface {
@@ -53,9 +51,11 @@ type Options struct {
 	OnlyLocal bool
 	// OwnPorts of a local address are never an original destination.
 	OwnPorts []uint16
-	// MaxConnections is how many are carried at a time; 0 is DefaultMaxConnections. One more is reset at once, so that its
-	// caller can try another endpoint.
-	MaxConnections int
+	// MaxConnections is how many are carried at a time, and MaxPerSource how many of them from one address; 0 is that of
+	// limits.Default, for addresses none. One more is reset at once, so that its caller can try another endpoint.
+	MaxConnections, MaxPerSource int
+	// Count counts those; nil counts nothing.
+	Count limits.Counter
 }
 
 // Listener is one accept loop and the connections that came from it.
@@ -63,6 +63,7 @@ type Listener struct {
 	net.Listener
 	opts        Options
 	connections atomic.Int64
+	sources     sources
 	carried     sync.WaitGroup
 }
 
@@ -85,9 +86,12 @@ func New(l net.Listener, opts Options) *Listener {
 		opts.OriginalDestination = capture.OriginalDestination
 	}
 	if opts.MaxConnections == 0 {
-		opts.MaxConnections = DefaultMaxConnections
+		opts.MaxConnections = limits.Default().Connections
 	}
-	return &Listener{Listener: l, opts: opts}
+	if opts.Count == nil {
+		opts.Count = limits.Nop{}
+	}
+	return &Listener{Listener: l, opts: opts, sources: sources{most: opts.MaxPerSource}}
 }
 
 // Run accepts connections until the port is closed (Close), and returns when all that it accepted have ended. When ctx
@@ -131,10 +135,20 @@ func isShortage(err error) bool {
 // admit starts to carry a connection, or refuses it.
 func (l *Listener) admit(ctx context.Context, c net.Conn) {
 	tcp, ok := c.(*net.TCPConn)
-	if !ok || l.connections.Add(1) > int64(l.opts.MaxConnections) {
-		if ok {
-			l.connections.Add(-1)
-		}
+	if !ok {
+		l.refuse(c, refusal.Overloaded, errors.ErrUnsupported)
+		return
+	}
+	if l.connections.Add(1) > int64(l.opts.MaxConnections) {
+		l.connections.Add(-1)
+		l.opts.Count.Exceeded(limits.Connections)
+		l.refuse(c, refusal.Overloaded, nil)
+		return
+	}
+	source := remote(c).Addr()
+	if !l.sources.enter(source) {
+		l.connections.Add(-1)
+		l.opts.Count.Exceeded(limits.ConnectionsPerSource)
 		l.refuse(c, refusal.Overloaded, nil)
 		return
 	}
@@ -148,6 +162,7 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 			}
 			_ = c.Close()
 			l.connections.Add(-1)
+			l.sources.leave(source)
 			l.opts.Events.Closed()
 		}()
 		l.carry(ctx, tcp)

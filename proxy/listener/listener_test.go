@@ -23,6 +23,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
@@ -175,11 +176,43 @@ func TestListener(t *testing.T) {
 	}
 }
 
+// exceeded counts what went over limits.
+type exceeded struct {
+	mu    sync.Mutex
+	count map[limits.Name]int
+}
+
+func (e *exceeded) Exceeded(n limits.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.count == nil {
+		e.count = make(map[limits.Name]int)
+	}
+	e.count[n]++
+}
+
+func (e *exceeded) of(n limits.Name) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count[n]
+}
+
 func TestMaxConnections(t *testing.T) {
+	for limit, opts := range map[limits.Name]Options{
+		limits.Connections:          {MaxConnections: 1},
+		limits.ConnectionsPerSource: {MaxPerSource: 1},
+	} {
+		t.Run(string(limit), func(t *testing.T) { testMaxConnections(t, limit, opts) })
+	}
+}
+
+func testMaxConnections(t *testing.T, limit limits.Name, opts Options) {
+	t.Helper()
 	hold := make(chan struct{})
-	counted := &events{}
+	counted, over := &events{}, &exceeded{}
 	address := start(t, Options{
-		OriginalDestination: goingTo("10.0.0.5:1"), MaxConnections: 1, Events: counted,
+		OriginalDestination: goingTo("10.0.0.5:1"), Events: counted, Count: over,
+		MaxConnections: opts.MaxConnections, MaxPerSource: opts.MaxPerSource,
 		Server: &server{serve: func(_ context.Context, c *forward.Conn) {
 			_, _ = c.Write([]byte("x"))
 			<-hold
@@ -195,6 +228,20 @@ func TestMaxConnections(t *testing.T) {
 	}
 	if _, err := ask(t, address); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the second: %v, want a reset", err)
+	}
+	if over.of(limit) != 1 || counted.of(refusal.Overloaded) != 1 {
+		t.Errorf("counted %d times as %s, %d as overloaded", over.of(limit), limit, counted.of(refusal.Overloaded))
+	}
+	if opts.MaxPerSource > 0 {
+		other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := other.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Errorf("another source: %v", err)
+		}
 	}
 	close(hold)
 	if _, err := io.ReadAll(first); err != nil {

@@ -29,6 +29,7 @@ func appendEvent(b []byte, e *observe.Event, suppressed int) []byte {
 	l.text("protocol", e.Protocol)
 	l.text("method", e.Method)
 	l.text("path", e.Path)
+	l.text("serverName", e.ServerName)
 	if e.Status != 0 {
 		l.number("status", int64(e.Status))
 	}

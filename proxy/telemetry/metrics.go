@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 )
 
@@ -46,6 +47,8 @@ type Metrics struct {
 	rejected    *prometheus.CounterVec
 	overflowed  prometheus.Counter
 	scrapes     *prometheus.CounterVec
+	exceeded    *prometheus.CounterVec
+	limits      map[limits.Name]prometheus.Counter
 
 	mu    sync.Mutex
 	bound map[observe.Labels]*series
@@ -71,7 +74,7 @@ func New(opts Options) *Metrics {
 	m.makeRest()
 	for _, c := range []prometheus.Collector{
 		m.requests, m.duration, m.retries, m.connections, m.bytes, m.refused, m.accepted, m.open, m.panics, m.rejected,
-		m.overflowed, m.scrapes,
+		m.overflowed, m.scrapes, m.exceeded,
 		gauge("build_info", "1, with the version of the proxy.", prometheus.Labels{"version": opts.Version}, func() float64 { return 1 }),
 		counter("access_log_dropped_total", "Lines of the access log that were dropped because they came faster than they could be written.",
 			func() float64 { return float64(opts.Log.Dropped()) }),
@@ -117,6 +120,11 @@ func (m *Metrics) makeRest() {
 		Namespace: "heddle", Name: "series_overflow_total", Help: "Sets of labels that are counted together under \"overflow\", because there are too many.",
 	})
 	m.scrapes = counterVec("application_scrapes_total", "Times that the application's metrics were asked for, to be merged into these.", "result")
+	m.exceeded = counterVec("limit_exceeded_total", "Times that something went over a limit (docs/limits.md).", "limit")
+	m.limits = make(map[limits.Name]prometheus.Counter)
+	for _, l := range limits.All() { // from the start, so that a rate is right from the first on
+		m.limits[l.Name] = m.exceeded.WithLabelValues(string(l.Name))
+	}
 }
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
@@ -138,6 +146,13 @@ func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // ConfigRejected counts a section that was refused. The reasons are a closed set of signedconfig and agent.
 func (m *Metrics) ConfigRejected(reason string) { m.rejected.WithLabelValues(reason).Inc() }
+
+// Exceeded implements limits.Counter.
+func (m *Metrics) Exceeded(name limits.Name) {
+	if c := m.limits[name]; c != nil {
+		c.Inc()
+	}
+}
 
 // ApplicationScraped counts an attempt to read the application's metrics: "ok", "unreachable", "malformed" or
 // "too_large".

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/listener"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -20,6 +21,7 @@ import (
 var (
 	_ observe.Observer = (*Metrics)(nil)
 	_ listener.Events  = (*Connections)(nil)
+	_ limits.Counter   = (*Metrics)(nil)
 	_                  = map[bool]int{false: 0, notRedirected == listener.NotRedirected: 1} // they are equal
 )
 
@@ -65,6 +67,17 @@ func watched() *Metrics {
 		Connected:         yes, Ready: yes, Draining: no,
 	})
 	return m
+}
+
+func TestLimitsAreCounted(t *testing.T) {
+	m := New(Options{})
+	m.Exceeded(limits.Streams)
+	m.Exceeded(limits.Streams)
+	m.Exceeded("none of them")
+	expect(t, m, `heddle_limit_exceeded_total{limit="streams"} 2`, `heddle_limit_exceeded_total{limit="memory"} 0`)
+	if strings.Contains(page(t, m), "none of them") {
+		t.Error("a label that is no limit")
+	}
 }
 
 func TestRequestsAreCounted(t *testing.T) {

@@ -45,7 +45,7 @@ var Fences = []Fence{
 		Name: "what both sides share knows nothing of Kubernetes",
 		From: []string{
 			Module + "/internal/meshconfig", Module + "/internal/evaluate", Module + "/internal/signedconfig", Module + "/internal/identity",
-			Module + "/internal/controlapi", Module + "/internal/probe", Module + "/internal/distribute",
+			Module + "/internal/controlapi", Module + "/internal/probe", Module + "/internal/limits", Module + "/internal/distribute",
 		},
 		Never: []string{"k8s.io", "sigs.k8s.io", "github.com/cert-manager"},
 	},

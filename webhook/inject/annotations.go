@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
 )
 
 // Annotations that a pod may carry, and those that injection adds.
@@ -21,6 +23,7 @@ const (
 	AnnotationMemoryLimit       = "heddle.io/proxy-memory-limit"
 	AnnotationLogLevel          = "heddle.io/proxy-log-level"
 	AnnotationAccessLog         = "heddle.io/access-log"
+	AnnotationLimits            = "heddle.io/proxy-limits"
 	AnnotationSkipInboundPorts  = "heddle.io/skip-inbound-ports"
 	AnnotationSkipOutboundPorts = "heddle.io/skip-outbound-ports"
 	AnnotationSkipOutboundCIDRs = "heddle.io/skip-outbound-cidrs"
@@ -36,7 +39,7 @@ const prefix = "heddle.io/"
 
 var known = []string{
 	AnnotationInject, AnnotationCPURequest, AnnotationCPULimit, AnnotationMemoryRequest, AnnotationMemoryLimit,
-	AnnotationLogLevel, AnnotationAccessLog, AnnotationSkipInboundPorts, AnnotationSkipOutboundPorts,
+	AnnotationLogLevel, AnnotationAccessLog, AnnotationLimits, AnnotationSkipInboundPorts, AnnotationSkipOutboundPorts,
 	AnnotationSkipOutboundCIDRs, Injected, AnnotationVersion, AnnotationDigest,
 }
 
@@ -75,6 +78,7 @@ func (r *reader) settings(defaults Settings) Settings {
 	}
 	r.choice(AnnotationLogLevel, &s.LogLevel, logLevels)
 	r.choice(AnnotationAccessLog, &s.AccessLog, accessLogs)
+	r.limits(&s.Limits)
 	r.list(AnnotationSkipInboundPorts, &s.SkipInboundPorts, inboundPort)
 	r.list(AnnotationSkipOutboundPorts, &s.SkipOutboundPorts, port)
 	r.list(AnnotationSkipOutboundCIDRs, &s.SkipOutboundCIDRs, cidr)
@@ -113,6 +117,18 @@ func (r *reader) choice(key string, into *string, choices []string) {
 	}
 	if !slices.Contains(choices, value) {
 		r.fault(key, "want one of %s", strings.Join(choices, ", "))
+		return
+	}
+	*into = value
+}
+
+func (r *reader) limits(into *string) {
+	value, ok := r.annotations[AnnotationLimits]
+	if !ok {
+		return
+	}
+	if _, err := limits.Parse(value); err != nil {
+		r.fault(AnnotationLimits, "%s", strings.ReplaceAll(err.Error(), "\n", ", ")) // one line for each thing that is wrong
 		return
 	}
 	*into = value

@@ -69,6 +69,7 @@ type Settings struct {
 	MemoryRequest, MemoryLimit resource.Quantity
 	LogLevel                   string
 	AccessLog                  string
+	Limits                     string // as internal/limits reads it; empty: the defaults
 	SkipInboundPorts           string
 	SkipOutboundPorts          string
 	SkipOutboundCIDRs          string

@@ -83,6 +83,7 @@ func TestPodsThatCannotWorkAreRefused(t *testing.T) {
 		"a request above a limit": {`metadata: {annotations: {heddle.io/proxy-memory-request: 1Gi}}`, []string{"above the limit 256Mi"}},
 		"a log level":             {`metadata: {annotations: {heddle.io/proxy-log-level: loud}}`, []string{"debug, info, warn, error"}},
 		"an access log":           {`metadata: {annotations: {heddle.io/access-log: "on"}}`, []string{"off, errors, json"}},
+		"a limit":                 {`metadata: {annotations: {heddle.io/proxy-limits: "stream=1,idle=10"}}`, []string{`there is no limit "stream": want one of header-bytes`, `limit idle="10": want 1s to 24h`}},
 		"a port":                  {`metadata: {annotations: {heddle.io/skip-inbound-ports: "80,http"}}`, []string{`"http"`, "8000-8100"}},
 		"a range of ports":        {`metadata: {annotations: {heddle.io/skip-outbound-ports: "90-80"}}`, []string{`"90-80"`}},
 		"the proxy's port open":   {`metadata: {annotations: {heddle.io/skip-inbound-ports: "15000-15010"}}`, []string{"15001", "leave it out"}},
@@ -220,6 +221,18 @@ func TestACopyOfAnInjectedPodIsBroughtUpToDate(t *testing.T) {
 	}
 	if len(out.Spec.InitContainers) != 2 || len(out.Spec.Volumes) != len(ourVolumes) {
 		t.Errorf("%d init containers and %d volumes", len(out.Spec.InitContainers), len(out.Spec.Volumes))
+	}
+}
+
+func TestLimitsByAnnotation(t *testing.T) {
+	for annotation, want := range map[string]string{"": "", "{heddle.io/proxy-limits: 'streams=9, idle=1m'}": "streams=9, idle=1m"} {
+		pod := podOf(t, "")
+		if annotation != "" {
+			pod = podOf(t, "metadata: {annotations: "+annotation+"}")
+		}
+		if got := env(container(t, injected(t, pod), ContainerProxy), "HEDDLE_LIMITS"); got != want {
+			t.Errorf("%s: %q", annotation, got)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (c *Config) proxyContainer(s *Settings) corev1.Container {
 }
 
 func (c *Config) proxyEnv(s *Settings) []corev1.EnvVar {
-	return []corev1.EnvVar{
+	env := []corev1.EnvVar{
 		field("HEDDLE_POD_NAME", "metadata.name"),
 		field("HEDDLE_POD_NAMESPACE", "metadata.namespace"),
 		field("HEDDLE_POD_UID", "metadata.uid"),
@@ -103,6 +103,10 @@ func (c *Config) proxyEnv(s *Settings) []corev1.EnvVar {
 		{Name: "GOMAXPROCS", Value: strconv.FormatInt(s.processors(), 10)},
 		{Name: "GOMEMLIMIT", Value: strconv.FormatInt(s.goMemory(), 10) + "B"},
 	}
+	if s.Limits != "" {
+		env = append(env, corev1.EnvVar{Name: "HEDDLE_LIMITS", Value: s.Limits})
+	}
+	return env
 }
 
 func (c *Config) security(uid int64) *corev1.SecurityContext {
