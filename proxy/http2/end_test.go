@@ -44,7 +44,11 @@ func TestServerDrainsInTwoSteps(t *testing.T) {
 		t.Fatalf("%v", f)
 	}
 	p.head(5, false, post...) // came too late: nobody acts on it
-	_ = p.WriteData(5, true, []byte("x"))
+	_ = p.WriteData(5, false, []byte("x"))
+	p.head(5, true, "x-a: b")
+	_ = p.WritePing(false, [8]byte{})
+	for !p.next(xhttp2.FramePing).(*xhttp2.PingFrame).IsAck() {
+	}
 	for _, e := range []*ear{first, second} {
 		e.wait(t, is("head"))
 		e.s.SendHead(&message.Head{Status: 200}, true)

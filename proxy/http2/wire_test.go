@@ -4,6 +4,7 @@ package http2
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -101,7 +102,52 @@ func TestServerAnswersFrames(t *testing.T) {
 		"an index that is not in the table": {func(p *raw) {
 			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0x7f}, EndHeaders: true})
 		}, "GOAWAY COMPRESSION_ERROR"},
-		"a head on a stream that has ended":           {func(p *raw) { p.head(1, true, get...); p.next(xhttp2.FrameHeaders); p.head(1, true, get...) }, "GOAWAY STREAM_CLOSED"},
+		"a head on a stream that has ended": {func(p *raw) { p.head(1, true, get...); p.next(xhttp2.FrameHeaders); p.head(1, true, get...) }, "GOAWAY STREAM_CLOSED"},
+		"a head with padding and a priority": {func(p *raw) {
+			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: p.block(get...), EndHeaders: true, EndStream: true, PadLength: 9, Priority: xhttp2.PriorityParam{StreamDep: 3, Weight: 1}})
+		}, "END"},
+		"a head that depends on itself": {func(p *raw) {
+			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: p.block(get...), EndHeaders: true, EndStream: true, Priority: xhttp2.PriorityParam{StreamDep: 1, Weight: 1}})
+		}, "RST_STREAM PROTOCOL_ERROR"},
+		"a head with more padding than payload": {func(p *raw) {
+			_ = p.WriteRawFrame(xhttp2.FrameHeaders, flagPadded|flagEndHeaders, 1, []byte{9, 0x82})
+		}, "GOAWAY PROTOCOL_ERROR"},
+		"a head with padding and no length of it": {func(p *raw) {
+			_ = p.WriteRawFrame(xhttp2.FrameHeaders, flagPadded|flagEndHeaders, 1, nil)
+		}, "GOAWAY FRAME_SIZE_ERROR"},
+		"a head too short for a priority": {func(p *raw) {
+			_ = p.WriteRawFrame(xhttp2.FrameHeaders, flagPriority|flagEndHeaders, 1, []byte{0, 0, 0, 0})
+		}, "GOAWAY FRAME_SIZE_ERROR"},
+		"DATA with padding and no length of it": {func(p *raw) {
+			p.head(1, false, post...)
+			_ = p.WriteRawFrame(xhttp2.FrameData, flagPadded, 1, nil)
+		}, "GOAWAY FRAME_SIZE_ERROR"},
+		"DATA within a head": {func(p *raw) {
+			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1})
+			_ = p.WriteData(1, true, nil)
+		}, "GOAWAY PROTOCOL_ERROR"},
+		"a head on a stream that the client reset": {func(p *raw) {
+			p.head(1, false, post...)
+			_ = p.WriteRSTStream(1, xhttp2.ErrCodeCancel)
+			p.head(1, true, "x-a: b")
+		}, "RST_STREAM STREAM_CLOSED"},
+		"SETTINGS on a stream":             {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameSettings, 0, 1, nil) }, "GOAWAY PROTOCOL_ERROR"},
+		"an acknowledgement with settings": {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameSettings, flagAck, 0, make([]byte, 6)) }, "GOAWAY FRAME_SIZE_ERROR"},
+		"ENABLE_PUSH of 2":                 {setting(settingPush, 2), "GOAWAY PROTOCOL_ERROR"},
+		"INITIAL_WINDOW_SIZE of 2^31":      {setting(settingWindow, 1<<31), "GOAWAY FLOW_CONTROL_ERROR"},
+		"MAX_FRAME_SIZE of 100":            {setting(settingFrameSize, 100), "GOAWAY PROTOCOL_ERROR"},
+		"ENABLE_CONNECT_PROTOCOL of 2":     {setting(settingExtendedConnect, 2), "GOAWAY PROTOCOL_ERROR"},
+		"PING on a stream":                 {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FramePing, 0, 1, make([]byte, 8)) }, "GOAWAY PROTOCOL_ERROR"},
+		"GOAWAY on a stream":               {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameGoAway, 0, 1, make([]byte, 8)) }, "GOAWAY PROTOCOL_ERROR"},
+		"GOAWAY that is cut short":         {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameGoAway, 0, 0, make([]byte, 7)) }, "GOAWAY FRAME_SIZE_ERROR"},
+		"RST_STREAM without a stream":      {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameRSTStream, 0, 0, make([]byte, 4)) }, "GOAWAY PROTOCOL_ERROR"},
+		"RST_STREAM of three bytes":        {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameRSTStream, 0, 1, make([]byte, 3)) }, "GOAWAY FRAME_SIZE_ERROR"},
+		"WINDOW_UPDATE of three bytes":     {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameWindowUpdate, 0, 0, make([]byte, 3)) }, "GOAWAY FRAME_SIZE_ERROR"},
+		"PRIORITY without a stream":        {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FramePriority, 0, 0, make([]byte, 5)) }, "GOAWAY PROTOCOL_ERROR"},
+		"PRIORITY of four bytes": {func(p *raw) {
+			p.head(1, false, post...)
+			_ = p.WriteRawFrame(xhttp2.FramePriority, 0, 1, make([]byte, 4))
+		}, "RST_STREAM FRAME_SIZE_ERROR"},
 		"settings that are cut short":                 {func(p *raw) { _ = p.WriteRawFrame(xhttp2.FrameSettings, 0, 0, make([]byte, 5)) }, "GOAWAY FRAME_SIZE_ERROR"},
 		"GOAWAY with a later last stream than before": {func(p *raw) { _ = p.WriteGoAway(1, 0, nil); _ = p.WriteGoAway(3, 0, nil) }, "GOAWAY PROTOCOL_ERROR"},
 	} {
@@ -130,6 +176,11 @@ func TestServerAnswersFrames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// setting sends one setting.
+func setting(id xhttp2.SettingID, value uint32) func(p *raw) {
+	return func(p *raw) { _ = p.WriteSettings(xhttp2.Setting{ID: id, Val: value}) }
 }
 
 func split(p *raw, id uint32, end bool, block []byte) {
@@ -286,5 +337,93 @@ func TestClientJudgesAnswers(t *testing.T) {
 				t.Errorf("%s, not %s", text, test.want)
 			}
 		})
+	}
+}
+
+// What is written of a head: names in lower case, nothing of one connection alone, Host as :authority.
+func TestWritesHeads(t *testing.T) {
+	fields := []message.Field{
+		{Name: "Host", Value: "a.test"},
+		{Name: "X-Upper", Value: "B"},
+		{Name: "Connection", Value: "x"},
+		{Name: "Keep-Alive", Value: "5"},
+		{Name: "Proxy-Connection", Value: "x"},
+		{Name: "Transfer-Encoding", Value: "chunked"},
+		{Name: "Upgrade", Value: "x"},
+		{Name: "TE", Value: "gzip, trailers"},
+		{Name: "te", Value: "gzip"},
+		{Name: "Content-Length", Value: "0"},
+	}
+	const rest = "x-upper: B, te: trailers, content-length: 0"
+	p, c, _ := rawClient(t, &Config{}, xhttp2.Setting{ID: settingExtendedConnect, Val: 1})
+	await(t, c.ExtendedConnect)
+	for _, test := range []struct {
+		head message.Head
+		want string
+	}{
+		{message.Head{Method: "GET", Path: "/", Authority: "a.test"}, ":method: GET, :scheme: http, :path: /, :authority: a.test, " + rest},
+		{message.Head{Method: "CONNECT", Authority: "a.test:1"}, ":method: CONNECT, :authority: a.test:1, " + rest},
+		{
+			message.Head{Method: "CONNECT", Protocol: "websocket", Scheme: "https", Path: "/", Authority: "a.test"},
+			":method: CONNECT, :protocol: websocket, :scheme: https, :path: /, :authority: a.test, " + rest,
+		},
+	} {
+		test.head.Fields = fields
+		if _, err := c.Open(&test.head, true, newEar(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.fields(); got != test.want {
+			t.Errorf("%s, not %s", got, test.want)
+		}
+	}
+	hall := newHall()
+	p, _, _ = rawServer(t, &Config{}, hall.accept)
+	p.head(1, true, get...)
+	e := hall.next(t)
+	for _, status := range []int{103, 299} {
+		e.s.SendHead(&message.Head{Status: status, Fields: fields}, false)
+		if got, want := p.fields(), fmt.Sprintf(":status: %d, %s", status, rest); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+	e.s.SendHead(&message.Head{Status: 200}, true) // there can be one only
+	e.s.SendTrailer([]message.Field{{Name: "Grpc-Status", Value: "0"}, {Name: "Connection", Value: "x"}})
+	if got := p.fields(); got != "grpc-status: 0" {
+		t.Error(got)
+	}
+}
+
+// fields reads the next head.
+func (p *raw) fields() string {
+	p.t.Helper()
+	f := p.next(xhttp2.FrameHeaders).(*xhttp2.HeadersFrame)
+	fields, err := p.dec.DecodeFull(f.HeaderBlockFragment())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.Name+": "+f.Value)
+	}
+	return strings.Join(all, ", ")
+}
+
+// A sink that is not there is a stream that is refused.
+func TestRefusesStreamsThatNobodyTakes(t *testing.T) {
+	p, _, _ := rawServer(t, &Config{}, func(*Stream) Sink { return nil })
+	p.head(1, true, get...)
+	if got := p.outcome(); got != "RST_STREAM REFUSED_STREAM" {
+		t.Error(got)
+	}
+}
+
+// Trailer fields that are too many reset the stream, and are counted.
+func TestTrailersOverALimit(t *testing.T) {
+	count := &counted{}
+	p, _, _ := rawServer(t, &Config{Limits: tight(), Count: count}, answering)
+	p.head(1, false, post...)
+	p.head(1, true, strings.Split(strings.Repeat("x-a: b,", 30)+"x-a: b", ",")...)
+	if got := p.outcome(); got != "RST_STREAM ENHANCE_YOUR_CALM" || count.of(limits.HeaderFields) != 1 {
+		t.Error(got, count.of(limits.HeaderFields))
 	}
 }
