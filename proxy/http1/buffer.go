@@ -2,26 +2,40 @@
 
 package http1
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/heddle-mesh/heddle/internal/limits"
+)
 
 // Sizes of buffers.
 const (
-	smallBuffer  = 8 << 10  // to write from: heads, with the content of small messages
-	readBuffer   = 20 << 10 // to read into: a head with 16 KiB of content, which many writers send at once
-	mediumBuffer = 64 << 10
-	largeBuffer  = 192 << 10 // the largest request line and header, by default
+	requestBuffer = 4 << 10  // to read requests into; its strings stay as long as the answer takes
+	writeBuffer   = 8 << 10  // to write from: heads, with the content of small messages
+	answerBuffer  = 20 << 10 // to read answers into: a head with 16 KiB of content, which many servers send at once
+	mediumBuffer  = 64 << 10
+	largeBuffer   = 192 << 10 // the largest request line and header, by default
 )
 
 // buffer is memory of a pool.
-type buffer struct{ b []byte }
+type buffer struct {
+	b      []byte
+	budget *limits.Budget // from which it was taken, or nil
+}
 
 var pools = [...]struct {
 	size int
 	pool *sync.Pool
-}{{smallBuffer, poolOf(smallBuffer)}, {readBuffer, poolOf(readBuffer)}, {mediumBuffer, poolOf(mediumBuffer)}, {largeBuffer, poolOf(largeBuffer)}}
+}{
+	{requestBuffer, poolOf(requestBuffer)},
+	{writeBuffer, poolOf(writeBuffer)},
+	{answerBuffer, poolOf(answerBuffer)},
+	{mediumBuffer, poolOf(mediumBuffer)},
+	{largeBuffer, poolOf(largeBuffer)},
+}
 
 func poolOf(size int) *sync.Pool {
-	return &sync.Pool{New: func() any { return &buffer{make([]byte, size)} }}
+	return &sync.Pool{New: func() any { return &buffer{b: make([]byte, size)} }}
 }
 
 // newBuffer returns a buffer of n bytes or more.
@@ -32,7 +46,7 @@ func newBuffer(n int) *buffer {
 			return b
 		}
 	}
-	return &buffer{make([]byte, n)}
+	return &buffer{b: make([]byte, n)}
 }
 
 // free gives a buffer back; nil is allowed. Nothing may point into it any more.
@@ -40,6 +54,8 @@ func (b *buffer) free() {
 	if b == nil {
 		return
 	}
+	b.budget.Give(len(b.b))
+	b.budget = nil
 	for i := range pools {
 		if len(b.b) == pools[i].size {
 			pools[i].pool.Put(b)

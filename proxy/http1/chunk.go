@@ -202,6 +202,7 @@ func (c *Conn) readTrailer(b []byte) error {
 		}
 	}
 	c.in.r += n
+	c.in.floor = c.in.r // its strings stay
 	body.trailer, body.state = fields, chunksOver
 	return io.EOF
 }

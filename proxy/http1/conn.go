@@ -62,7 +62,9 @@ type input struct {
 	armed  time.Duration // the read deadline of the connection, since epoch, or 0
 	limit  time.Time     // SetDeadline's
 	row    int           // requests that were here before the answer to the one before was sent
-	waited bool          // the bytes that are here came during Wait
+	head   bool          // a head is being read
+	budget *limits.Budget
+	waited bool // the bytes that are here came during Wait
 }
 
 // New returns the HTTP/1.1 of a connection. Set has all its limits (limits.Set.WithDefaults) and is shared; count may be
@@ -73,6 +75,10 @@ func New(c net.Conn, set *limits.Set, count limits.Counter) *Conn {
 	}
 	return &Conn{net: c, set: set, count: count}
 }
+
+// SetBudget has memory beyond 4 KiB for what is read taken from a budget. Where it has none for a large head, that is
+// refused, with 503. Free must be called in the end.
+func (c *Conn) SetBudget(b *limits.Budget) { c.in.budget = b }
 
 // NetConn returns the connection below.
 func (c *Conn) NetConn() net.Conn { return c.net }
@@ -109,7 +115,7 @@ func (c *Conn) next() error {
 	if c.interrupted.Load() {
 		return ErrInterrupted
 	}
-	buf, n, err := c.ready.read(c.net)
+	buf, n, err := c.ready.read(c.net, c.firstBuffer())
 	switch {
 	case err != nil:
 		return c.failed(err)
@@ -154,6 +160,17 @@ func (c *Conn) Release() {
 		c.in.buf.free()
 		c.in.buf = nil
 	}
+	c.out.release()
+}
+
+// Free gives all memory back, whatever is in it. Nothing else may be done with the connection then, nor run meanwhile.
+func (c *Conn) Free() {
+	in := &c.in
+	in.err = net.ErrClosed
+	in.kept.free()
+	in.buf.free()
+	in.kept, in.buf, in.r, in.w, in.floor = nil, nil, 0, 0, 0
+	c.out.n = 0
 	c.out.release()
 }
 
@@ -246,27 +263,46 @@ func (c *Conn) fill() error {
 	in := &c.in
 	switch {
 	case in.buf == nil:
-		in.buf, in.r, in.w = newBuffer(readBuffer), 0, 0
+		in.buf, in.r, in.w = newBuffer(c.firstBuffer()), 0, 0
 	case in.r == in.w:
 		in.r, in.w = in.floor, in.floor
 	}
 	if len(in.buf.b)-in.w < room {
-		c.makeRoom()
+		if err := c.makeRoom(); err != nil {
+			return err
+		}
 	}
 	n, err := c.read(in.buf.b[in.w:])
 	in.w += n
 	return err
 }
 
-// makeRoom moves what is buffered to the front, or into a larger buffer.
-func (c *Conn) makeRoom() {
+// firstBuffer returns the size of the buffer into which a message is read first.
+func (c *Conn) firstBuffer() int {
+	if c.asking {
+		return answerBuffer
+	}
+	return requestBuffer
+}
+
+// makeRoom moves what is buffered to the front, or into a larger buffer, which the budget has to allow for a head.
+func (c *Conn) makeRoom() error {
 	in := &c.in
 	held := in.buf.b[in.r:in.w]
 	if len(in.buf.b)-in.floor-len(held) >= room {
 		in.r, in.w = in.floor, in.floor+copy(in.buf.b[in.floor:], held)
-		return
+		return nil
 	}
-	next := newBuffer(max(readBuffer, 2*len(held)))
+	next := newBuffer(2 * len(in.buf.b))
+	switch next.budget = in.budget; {
+	case !in.head:
+		in.budget.Must(len(next.b))
+	case !in.budget.Take(len(next.b)):
+		next.budget = nil
+		next.free()
+		c.count.Exceeded(limits.Memory)
+		return c.refuse(&ProtocolError{503, c.set.Over(limits.Memory)})
+	}
 	n := copy(next.b, held)
 	if in.floor > 0 {
 		in.kept = in.buf
@@ -274,6 +310,7 @@ func (c *Conn) makeRoom() {
 		in.buf.free()
 	}
 	in.buf, in.r, in.w, in.floor = next, 0, n, 0
+	return nil
 }
 
 // Watch waits until the peer speaks or leaves, while a request of it is being answered: after its content has ended, and

@@ -180,7 +180,7 @@ func (c *Conn) direct(p []byte) []byte {
 		left = body.left
 	case toEnd, none:
 	}
-	if len(p) < smallBuffer/2 || left < smallBuffer {
+	if len(p) < writeBuffer/2 || left < writeBuffer {
 		return nil
 	}
 	return p[:min(int64(len(p)), left)]

@@ -22,6 +22,8 @@ func (c *Conn) readHead(h *message.Head, parse func(*Conn, *message.Head) error)
 	}
 	c.forget()
 	c.body = body{trailer: c.body.trailer[:0]}
+	in.head = true
+	defer func() { in.head = false }()
 	err := errShort
 	parsed := in.w - in.r
 	if parsed > 0 {

@@ -22,6 +22,7 @@ type ready struct {
 	look func(fd uintptr)      // looked
 
 	buf  *buffer // what was read
+	size int     // to be asked for
 	n    int
 	err  error
 	woke bool
@@ -57,7 +58,7 @@ func (r *ready) find(c *net.TCPConn) error {
 
 // read waits until there is something to be read and reads it into a buffer that it makes then. Of what it does not know it
 // returns no buffer, or when there is something.
-func (r *ready) read(c net.Conn) (buf *buffer, n int, err error) {
+func (r *ready) read(c net.Conn, size int) (buf *buffer, n int, err error) {
 	below := under(c)
 	tcp, ok := below.(*net.TCPConn)
 	switch {
@@ -67,7 +68,7 @@ func (r *ready) read(c net.Conn) (buf *buffer, n int, err error) {
 		return nil, 0, socket.Wait(below)
 	}
 	if err = r.find(tcp); err == nil {
-		r.buf, r.n, r.err = nil, 0, nil
+		r.buf, r.size, r.n, r.err = nil, size, 0, nil
 		err = r.raw.Read(r.try)
 	}
 	buf, n = r.buf, r.n
@@ -85,7 +86,7 @@ func (r *ready) read(c net.Conn) (buf *buffer, n int, err error) {
 // tried reads, if there is something.
 func (r *ready) tried(fd uintptr) bool {
 	if r.buf == nil {
-		r.buf = newBuffer(readBuffer)
+		r.buf = newBuffer(r.size)
 	}
 	for {
 		n, err := syscall.Read(int(fd), r.buf.b)

@@ -3,6 +3,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"reflect"
@@ -205,7 +206,7 @@ func TestPipelinedRequests(t *testing.T) {
 
 // TestStringsLastAsLongAsTheExchange keeps the strings of a head while content of all lengths is read and written.
 func TestStringsLastAsLongAsTheExchange(t *testing.T) {
-	for _, padding := range []int{0, 7000, 19000, 20000, 20300, 60000, 100000} {
+	for _, padding := range []int{0, 2000, 3000, 3900, 4000, 7000, 19000, 60000, 100000} {
 		for _, size := range []int{1, 5000, 25000, 100000} {
 			pad := strings.Repeat("p", padding)
 			head := "POST /path HTTP/1.1\r\nHost: a\r\nX-Pad: " + pad + "\r\n"
@@ -251,15 +252,66 @@ func TestTheEndComesWithTheLastBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			var p [64 << 10]byte
-			n, err := 0, error(nil)
-			for err == nil {
-				if n, err = c.Read(p[:]); n == 0 {
+			for {
+				n, err := c.Read(p[:])
+				if n == 0 {
 					t.Fatalf("the end comes by itself, %v", err)
 				}
-			}
-			if !errors.Is(err, io.EOF) {
-				t.Error(err)
+				if err != nil {
+					if !errors.Is(err, io.EOF) {
+						t.Error(err)
+					}
+					break
+				}
 			}
 		})
+	}
+}
+
+// TestTrailersLast keeps trailers while more is read behind them.
+func TestTrailersLast(t *testing.T) {
+	c := New(&memory{in: []byte(inChunks("1\r\na\r\n0\r\nX: y\r\n\r\n")), piece: 75}, &defaults, nil)
+	if _, err := readRequest(c); err != nil {
+		t.Fatal(err)
+	}
+	trailer := c.Trailer()
+	c.in.err, c.net.(*memory).in = nil, bytes.Repeat([]byte("z"), 100)
+	if err := c.Watch(); err != nil {
+		t.Fatal(err)
+	}
+	if len(trailer) != 1 || trailer[0] != (field{Name: "X", Value: "y"}) {
+		t.Errorf("the trailer is %q", trailer)
+	}
+}
+
+// TestLargeHeadsAreTakenFromTheBudget refuses one where that has no more, and takes nothing for good.
+func TestLargeHeadsAreTakenFromTheBudget(t *testing.T) {
+	budget := limits.NewBudget(100 << 10)
+	large := after("X: " + strings.Repeat("a", 50<<10) + "\r\nContent-Length: 3\r\n\r\nabc")
+	var count counted
+	read := func() (*Conn, error) {
+		c := New(&memory{in: []byte(large + canary[:10])}, &defaults, &count)
+		c.SetBudget(budget)
+		_, err := readRequest(c)
+		return c, err
+	}
+	first, err := read()
+	if err != nil || budget.Held() == 0 {
+		t.Fatalf("%v; %d bytes are held", err, budget.Held())
+	}
+	second, err := read()
+	mustFail(t, err, 503)
+	if count.of[limits.Memory] != 1 {
+		t.Errorf("counted %v", count.of)
+	}
+	second.Free()
+	first.Free()
+	third, err := read()
+	if err != nil {
+		t.Error(err)
+	}
+	third.Free()
+	if n := budget.Held(); n != 0 {
+		t.Errorf("%d bytes are held in the end", n)
 	}
 }

@@ -80,7 +80,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	const frame = 20 // of a chunk: 16 digits and two ends of lines
 	if o.buf == nil {
-		o.buf = newBuffer(smallBuffer)
+		o.buf = newBuffer(writeBuffer)
 	}
 	if o.n+len(p)+frame <= len(o.buf.b) {
 		o.appendChunkSize(len(p))
