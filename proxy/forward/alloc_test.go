@@ -130,11 +130,15 @@ func BenchmarkHTTP1(b *testing.B) {
 	m := messages["GET with an answer of 1 KiB"]
 	for _, inbound := range []bool{false, true} {
 		b.Run(map[bool]string{false: "outbound", true: "inbound"}[inbound], func(b *testing.B) {
-			p := newPingPong(b, plainProxy(b, inbound, plainServer(b, "\r\n\r\n", m.answer)), m.request, m.answer)
+			at := plainProxy(b, inbound, plainServer(b, "\r\n\r\n", m.answer))
 			b.ReportAllocs()
-			for b.Loop() {
-				p.exchange(b)
-			}
+			b.SetParallelism(16)
+			b.RunParallel(func(loop *testing.PB) {
+				p := newPingPong(b, at, m.request, m.answer)
+				for loop.Next() {
+					p.exchange(b)
+				}
+			})
 		})
 	}
 }
