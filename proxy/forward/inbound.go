@@ -232,7 +232,7 @@ func (k *call) relay(
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer k.in.live.add(asked, cancel)()
-	defer k.in.running.add(k.conn)()
+	defer k.in.running.add(both{k.content, callee})()
 	var why *refusal.Error
 	if _, denied := asked.judge(k.in.Tables.Inbound(k.port), k.in.Clock()); denied != nil {
 		finish(denied, nil) // the policy has changed meanwhile

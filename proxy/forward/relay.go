@@ -27,7 +27,7 @@ type end interface {
 // other carried nothing for too long. It closes neither side in good order, and otherwise resets both: what was cut short
 // must not look whole.
 func (s *side) relay(ctx context.Context, caller, callee end) (in, out int64, err error) {
-	r := &relayed{caller: caller, callee: callee, side: s}
+	r := &relayed{both: both{caller, callee}, side: s}
 	stop := context.AfterFunc(ctx, r.reset)
 	defer stop()
 	var wg sync.WaitGroup
@@ -40,14 +40,23 @@ func (s *side) relay(ctx context.Context, caller, callee end) (in, out int64, er
 
 // relayed is a connection that is relayed.
 type relayed struct {
-	caller, callee end
-	side           *side
-	half           atomic.Bool // one side has ended
+	both
+	side *side
+	half atomic.Bool // one side has ended
 }
 
-func (r *relayed) reset() {
-	socket.Reset(r.caller)
-	socket.Reset(r.callee)
+// both are the sides of a connection.
+type both struct{ caller, callee end }
+
+func (b both) reset() {
+	socket.Reset(b.caller)
+	socket.Reset(b.callee)
+}
+
+// Close implements io.Closer, for running, which closes what it cuts.
+func (b both) Close() error {
+	b.reset()
+	return nil
 }
 
 // way carries bytes one way, and then the end.

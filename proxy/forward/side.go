@@ -66,8 +66,8 @@ func (s *side) Shutdown(ctx context.Context) error {
 	err := s.settle(ctx)
 	s.gone.Store(true)
 	s.two.close()
-	s.conns.cut()
 	s.running.cut()
+	s.conns.cut()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {

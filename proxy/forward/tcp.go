@@ -62,7 +62,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		}
 	}
 	noteTLS(event, c.Peeker, protocol)
-	defer o.running.add(c)()
+	defer o.running.add(both{c.Peeker, callee})()
 	var err error
 	event.BytesIn, event.BytesOut, err = o.relay(ctx, c.Peeker, callee)
 	finish(err)

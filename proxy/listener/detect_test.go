@@ -171,6 +171,42 @@ func TestABrokenClientHelloIsNeverAProxys(t *testing.T) {
 	}
 }
 
+func TestServerName(t *testing.T) {
+	named := func(name string) []byte {
+		return clientHello(t, &tls.Config{ServerName: name, InsecureSkipVerify: name == "", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
+	}
+	whole := named("cart.shop.svc")
+	at := bytes.Index(whole, []byte("cart.shop.svc"))
+	changed := func(i int, to byte) []byte {
+		b := bytes.Clone(whole)
+		b[i] = to
+		return b
+	}
+	for name, c := range map[string]struct {
+		bytes []byte
+		want  string
+	}{
+		"a name":                   {whole, "cart.shop.svc"},
+		"in records of 7 bytes":    {split(whole, 7), "cart.shop.svc"},
+		"with an underscore":       {named("my_cart"), "my_cart"},
+		"none":                     {named(""), ""},
+		"an address":               {named("10.0.0.1"), ""},
+		"half a ClientHello":       {whole[:len(whole)/2], ""},
+		"another kind of name":     {changed(at-3, 1), ""},
+		"a name that is too long":  {changed(at-2, 0xff), ""},
+		"what no name can hold":    {changed(at, '\n'), ""},
+		"what is not ASCII":        {changed(at, 0xff), ""},
+		"no TLS":                   {[]byte("GET / HTTP/1.1\r\nHost: cart\r\n\r\n"), ""},
+		"nothing":                  {nil, ""},
+		"a ServerHello":            {[]byte("\x16\x03\x01\x00\x04\x02\x00\x00\x00"), ""},
+		"a ClientHello of nothing": {[]byte("\x16\x03\x01\x00\x04\x01\x00\x00\x00"), ""},
+	} {
+		if got := serverName(c.bytes); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // FuzzClassify: no input panics, more bytes never change a conclusion, and need grows within its bound and isn't more
 // than it takes.
 func FuzzClassify(f *testing.F) {
@@ -181,6 +217,9 @@ func FuzzClassify(f *testing.F) {
 	f.Add(hello)
 	f.Add(split(hello, 7))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if name := serverName(b); len(name) > maxServerName || name != "" && !bytes.Contains(b, []byte(name[:1])) {
+			t.Fatalf("the server's name is %q", name)
+		}
 		concluded, needed := forward.Unknown, 0
 		for n := 0; n <= len(b); n += 1 + len(b)/64 {
 			p, need := Classify(b[:n])

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // Endpoint is one address that is called, with its live state. It is safe for concurrent use.
@@ -68,6 +70,12 @@ func (s *Stream) Close() error {
 	err := s.Conn.Close()
 	s.endpoint.untrack(s)
 	return err
+}
+
+// Reset closes the connection so that its peer sees that it was cut short.
+func (s *Stream) Reset() {
+	socket.Reset(s.Conn)
+	s.endpoint.untrack(s)
 }
 
 // Dial opens a connection for one caller's bytes, as mesh TLS with this ALPN name or in plaintext. Errors are *Failure.
@@ -139,6 +147,10 @@ func (e *Endpoint) cut() {
 	}
 	e.mu.Unlock()
 	for _, c := range all {
+		if s, ok := c.(*Stream); ok {
+			s.Reset()
+			continue
+		}
 		c.Close()
 	}
 }
