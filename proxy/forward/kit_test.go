@@ -112,11 +112,13 @@ type settings struct {
 	credentials *testpki.Credentials
 	clock       func() time.Time
 	observer    observe.Observer // instead of a recorder
+	budget      *limits.Budget
 }
 
 // start runs one direction of a proxy with an identity until the test ends.
 func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s settings) *proxy {
 	t.Helper()
+	s.upstream.Budget = s.budget
 	p := &proxy{TB: t, events: &recorder{}, credentials: s.credentials}
 	if p.credentials == nil {
 		p.credentials = ca.Credentials(t, id)
@@ -132,7 +134,7 @@ func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s 
 	p.tables = table.New(table.Options{Upstreams: p.upstreams, Observer: s.observer, Hold: 200 * time.Millisecond})
 	options := forward.Options{
 		Tables: p.tables, Upstreams: p.upstreams, Credentials: p.credentials, Observer: s.observer, Log: logr.Discard(),
-		Clock: s.clock, Peek: listener.Peek, Limits: s.limits,
+		Clock: s.clock, Peek: listener.Peek, Limits: s.limits, Budget: s.budget,
 	}
 	if inbound {
 		p.server = forward.NewInbound(options)
@@ -297,7 +299,7 @@ type pair struct {
 func newPair(t *testing.T, protocol meshconfig.Protocol, app netip.AddrPort, s settings) *pair {
 	t.Helper()
 	ca := testpki.NewAuthority(t)
-	p := &pair{T: t, ca: ca, client: start(t, ca, web, false, s), server: start(t, ca, shop, true, settings{limits: s.limits, clock: s.clock})}
+	p := &pair{T: t, ca: ca, client: start(t, ca, web, false, s), server: start(t, ca, shop, true, settings{limits: s.limits, clock: s.clock, budget: s.budget})}
 	p.server.policyOf(&meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: protocol})
 	p.inside = p.server.listen(app)
 	p.client.service(protocol, nil, 1)

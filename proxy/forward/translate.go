@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -159,13 +160,17 @@ func (x *translated) next() (p []byte, end, ok bool) {
 	for len(x.queue) == 0 && !x.ended && !x.over {
 		x.changed.Wait()
 	}
+	if x.over {
+		return nil, true, false
+	}
 	p = x.queue
 	x.queue, x.spare = x.spare[:0], p
-	return p, x.ended, !x.over
+	return p, x.ended, true
 }
 
 // wrote reports what became of content, and says whether there is more to come.
 func (x *translated) wrote(n int, end bool, err error) bool {
+	x.budget().Give(n)
 	if err != nil {
 		x.stop()
 		return false
@@ -181,6 +186,9 @@ func (x *translated) wrote(n int, end bool, err error) bool {
 	}
 	return !end
 }
+
+// budget is where what waits here is counted.
+func (x *translated) budget() *limits.Budget { return x.t.r.on.side.Budget }
 
 // stop notes that the server takes no more of the request. It may answer all the same.
 func (x *translated) stop() {
@@ -283,8 +291,7 @@ func (x *translated) settle() {
 func (x *translated) leave() {
 	x.mu.Lock()
 	again := x.written && !x.over
-	x.over = true
-	x.changed.Broadcast()
+	x.finish()
 	x.mu.Unlock()
 	if again {
 		x.conn.Put(x.t.r.on.side.Clock())
@@ -293,10 +300,22 @@ func (x *translated) leave() {
 	}
 }
 
+// finish ends it. The lock is held.
+func (x *translated) finish() {
+	x.over = true
+	x.budget().Give(len(x.queue))
+	x.queue = nil
+	x.changed.Broadcast()
+}
+
 // SendData implements sender.
 func (x *translated) SendData(p []byte, end bool) (passed int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.over {
+		return 0
+	}
+	x.budget().Must(len(p))
 	x.queue = append(x.queue, p...)
 	x.ended = x.ended || end
 	x.changed.Broadcast()
@@ -323,8 +342,7 @@ func (x *translated) Consumed(n int) {
 func (x *translated) Reset(http2.Code) {
 	x.mu.Lock()
 	over := x.over
-	x.over = true
-	x.changed.Broadcast()
+	x.finish()
 	x.mu.Unlock()
 	if !over {
 		x.conn.Close()

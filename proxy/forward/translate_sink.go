@@ -58,6 +58,10 @@ func (k *streamSink) Data(p []byte, end bool) {
 	s := (*streamed)(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.budget.Must(len(p))
 	s.coming = append(s.coming, p...)
 	s.ended = end
 	s.changed.Broadcast()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/http1"
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
@@ -20,7 +21,7 @@ import (
 
 // translated returns what makes a stream of HTTP/2 look like a connection of HTTP/1.1. The stream is opened by Flush.
 func (d *h1) translated() (endpointConn, *upstream.Failure) {
-	s := &streamed{endpoint: d.x.pick.Endpoint}
+	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -29,6 +30,7 @@ func (d *h1) translated() (endpointConn, *upstream.Failure) {
 // bounds, and what is written waits until it is on its way.
 type streamed struct {
 	endpoint *upstream.Endpoint
+	budget   *limits.Budget // where what waits to be read is counted
 	request  message.Head
 	key      string // of the WebSocket handshake, or empty
 	pending  []byte // content that waits for Flush
@@ -260,7 +262,9 @@ func (s *streamed) Discard(n int) {
 }
 
 func (s *streamed) discard(n int) {
+	n = min(n, len(s.current)) // it may be closed meanwhile
 	s.current = s.current[n:]
+	s.budget.Give(n)
 	if n > 0 {
 		s.stream.Consumed(n)
 	}
@@ -319,6 +323,8 @@ func (s *streamed) Close() error {
 		return nil
 	}
 	s.over = true
+	s.budget.Give(len(s.current) + len(s.coming))
+	s.current, s.coming = nil, nil
 	s.wait.Cancel()
 	if s.stream != nil && (!s.ended || !s.done) {
 		s.stream.Reset(http2.Cancel)
