@@ -121,13 +121,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.armContent()
 		if q := c.direct(p); q != nil {
 			n, err := c.read(q)
+			if n == 0 {
+				return 0, c.contentEnd(err)
+			}
 			if c.body.kind != toEnd {
+				if left := int(min(c.body.left, math.MaxInt)); n > left {
+					if err := c.keep(q[left]); err != nil {
+						return 0, err
+					}
+					n = left
+				}
 				c.body.left -= int64(n)
 			}
-			if n > 0 {
-				return n, c.over()
-			}
-			return 0, c.contentEnd(err)
+			return n, c.over()
 		}
 		if err := c.fill(); err != nil {
 			return 0, c.contentEnd(err)
@@ -162,16 +168,35 @@ func (c *Conn) Await() error {
 	return nil
 }
 
+// keep puts back a byte that was read behind the content.
+func (c *Conn) keep(b byte) error {
+	in := &c.in
+	if in.buf == nil {
+		in.buf = newBuffer(c.firstBuffer())
+	}
+	in.r, in.w = in.floor, in.floor
+	if in.w == len(in.buf.b) {
+		if err := c.makeRoom(); err != nil {
+			return err
+		}
+	}
+	in.buf.b[in.w] = b
+	in.w++
+	return nil
+}
+
 // direct returns how much of p to read into from the connection, or nil where the buffer does better: it takes the framing
-// behind a small chunk in the same read.
+// behind a small chunk in the same read. At the end of content of known length it asks for one byte more: a read that gets
+// all that it asked for leaves open whether more was there, and TLS that may hold something cannot be used again.
 func (c *Conn) direct(p []byte) []byte {
 	body := &c.body
 	left := int64(math.MaxInt64)
 	switch body.kind {
 	case sized:
-		left = body.left
-		if left <= int64(len(p)) {
-			return p[:left]
+		if left = body.left; left < int64(len(p)) {
+			return p[:left+1]
+		} else if left == int64(len(p)) && left > 1 {
+			return p[:left-1]
 		}
 	case chunked:
 		if body.state != chunkData {

@@ -27,6 +27,7 @@ type memory struct {
 	reads   int
 	writes  int
 	discard bool
+	full    bool // the last read got all that it asked for
 }
 
 func (m *memory) Read(p []byte) (int, error) {
@@ -42,7 +43,7 @@ func (m *memory) Read(p []byte) (int, error) {
 		in = in[:min(m.piece, len(in))]
 	}
 	n := copy(p, in)
-	m.in = m.in[n:]
+	m.in, m.full = m.in[n:], n == len(p)
 	return n, nil
 }
 

@@ -315,3 +315,38 @@ func TestLargeHeadsAreTakenFromTheBudget(t *testing.T) {
 		t.Errorf("%d bytes are held in the end", n)
 	}
 }
+
+// TestAReadAsksForMoreThanTheContent, so that the connection below knows whether there is more; what it gets behind the
+// content is the next message's.
+func TestAReadAsksForMoreThanTheContent(t *testing.T) {
+	for _, size := range []int{1, 5000, 32<<10 - 1, 32 << 10, 32<<10 + 1, 64 << 10, 100000} {
+		for _, behind := range []string{"", canary} {
+			head := "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n"
+			m := &memory{in: []byte(head)}
+			c := New(m, &defaults, nil)
+			var h message.Head
+			if err := c.ReadRequest(&h); err != nil {
+				t.Fatal(err)
+			}
+			m.in, m.full = []byte(strings.Repeat("x", size)+behind), false
+			var p [32 << 10]byte
+			total := 0
+			for {
+				n, err := c.Read(p[:])
+				total += n
+				if err != nil {
+					break
+				}
+			}
+			if total != size || m.full && behind == "" || h.Path != "/" {
+				t.Errorf("of %d bytes, %d came; the last read got all that it asked for: %v", size, total, m.full)
+			}
+			if behind == "" {
+				continue
+			}
+			if got, err := readRequest(c); err != nil || got.head.Path != "/canary" {
+				t.Errorf("behind %d bytes came %+v, %v", size, got, err)
+			}
+		}
+	}
+}
