@@ -5,6 +5,7 @@ package forward_test
 import (
 	"bytes"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -304,4 +305,80 @@ func TestStreamsWaitForTheFirstConnection(t *testing.T) {
 	if len(seen) != 1 {
 		t.Errorf("the application saw %d connections", len(seen))
 	}
+}
+
+func TestCallersOfHTTP2AreAskedToLeave(t *testing.T) {
+	started, release := make(chan struct{}), make(chan struct{})
+	p := newPair(t, asHTTP2, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			started <- struct{}{}
+			<-release
+		}
+		io.WriteString(w, "ok")
+	}), settings{})
+	c := caller2(t, p.at)
+	c.ask(1, true, "GET", "/slow")
+	<-started
+	p.client.server.Drain()
+	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1<<31-1 {
+		t.Fatalf("got %v, want GOAWAY", f)
+	}
+	c.ask(3, true, "GET", "/quick") // it was on its way when GOAWAY came
+	seen := map[uint32]bool{}
+	for range 4 { // GOAWAY again, and the answer to the second
+		switch f := c.next().(type) {
+		case *http2.MetaHeadersFrame:
+			seen[f.StreamID] = field(f, ":status") == "200"
+		case *http2.DataFrame, *http2.GoAwayFrame:
+		default:
+			t.Fatalf("got %v", f)
+		}
+		if seen[3] {
+			break
+		}
+	}
+	close(release)
+	for c.next() != nil { // to the connection's end
+	}
+	later := caller2(t, p.at)
+	later.ask(1, true, "GET", "/")
+	answered, asked := false, false
+	for f := later.next(); f != nil; f = later.next() {
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			answered = field(f, ":status") == "200"
+		case *http2.GoAwayFrame:
+			asked = true
+		}
+	}
+	if !answered || !asked {
+		t.Errorf("a later caller was answered %v, and asked to leave %v", answered, asked)
+	}
+	p.client.events.wait(t, "of what ran", func(e observe.Event) bool { return e.Path == "/slow" && e.Reason == refusal.None && e.Status == 200 })
+}
+
+func TestAChangedPolicyRefusesWhatHasNoAnswerYet(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		started := make(chan struct{}, 1)
+		p := newPair(t, v.declared, httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
+			started <- struct{}{}
+			<-r.Context().Done()
+		}), settings{})
+		for contentType, want := range map[string]string{"text/plain": "403 policy_changed ", "application/grpc": "200 policy_changed 7"} {
+			if !v.http2 && contentType != "text/plain" {
+				continue
+			}
+			p.server.policy(strict, allow)
+			go func() {
+				<-started
+				p.server.policy(strict, deny)
+			}()
+			response, _ := call{method: "GET", path: "/", header: http.Header{"Content-Type": {contentType}}}.do(t, clientOf(t, p.at, v.http2))
+			got := fmt.Sprint(response.StatusCode, " ", response.Header.Get("heddle-reason"), " ", response.Header.Get("grpc-status"))
+			if got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
 }

@@ -168,3 +168,66 @@ func TestAWebSocketHandshakeThatIsWrong(t *testing.T) {
 		t.Errorf("answer %v", f.Fields)
 	}
 }
+
+func TestCONNECTOverHTTP2(t *testing.T) {
+	http1 := func(t *testing.T) netip.AddrPort {
+		t.Helper()
+		return accept(t, func(c net.Conn) {
+			reader := bufio.NewReader(c)
+			if r, err := http.ReadRequest(reader); err != nil || r.Method != http.MethodConnect || r.RequestURI != "cart:80" {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nhello ")
+			io.Copy(c, reader)
+			io.WriteString(c, "bye")
+			c.(interface{ CloseWrite() error }).CloseWrite()
+			io.Copy(io.Discard, c)
+		})
+	}
+	http2App := func(t *testing.T) netip.AddrPort {
+		t.Helper()
+		return app2(t, func(p *peer2, f http2.Frame) {
+			switch f := f.(type) {
+			case *http2.MetaHeadersFrame:
+				if field(f, ":method") != http.MethodConnect || field(f, ":authority") != "cart:80" || field(f, ":path") != "" {
+					p.head(f.StreamID, true, ":status", "400")
+					return
+				}
+				p.head(f.StreamID, false, ":status", "200")
+				p.framer.WriteData(f.StreamID, false, []byte("hello "))
+			case *http2.DataFrame:
+				p.framer.WriteData(f.StreamID, false, f.Data())
+				if f.StreamEnded() {
+					p.framer.WriteData(f.StreamID, true, []byte("bye"))
+				}
+			}
+		})
+	}
+	for declared, app := range map[meshconfig.Protocol]func(*testing.T) netip.AddrPort{asHTTP: http1, asHTTP2: http2App} {
+		t.Run(declared.String(), func(t *testing.T) {
+			p := newPair(t, declared, app(t), settings{})
+			caller := caller2(t, p.at)
+			caller.head(1, false, ":method", "CONNECT", ":authority", "cart:80")
+			if f := caller.wantHead(); field(f, ":status") != "200" {
+				t.Fatalf("answer %v", f.Fields)
+			}
+			got := caller.wantData(6)
+			caller.framer.WriteData(1, true, []byte("word "))
+			if got += caller.wantRest(); got != "hello word bye" {
+				t.Errorf("over HTTP/2: %q", got)
+			}
+			conn := dial(t, p.client, p.at.String())
+			io.WriteString(conn, "CONNECT cart:80 HTTP/1.1\r\nHost: cart:80\r\n\r\n")
+			reader := bufio.NewReader(conn)
+			response, err := http.ReadResponse(reader, &http.Request{Method: http.MethodConnect})
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Fatalf("answer %v, %v", response, err)
+			}
+			io.WriteString(conn, "word ")
+			conn.CloseWrite()
+			if got, err := io.ReadAll(reader); string(got) != "hello word bye" {
+				t.Errorf("over HTTP/1.1: %q, %v", got, err)
+			}
+		})
+	}
+}
