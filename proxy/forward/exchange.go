@@ -103,6 +103,7 @@ func (x *exchange) route() *refusal.Error {
 		return why
 	}
 	if x.side.Budget.Full() {
+		x.side.Count.Exceeded(limits.Memory)
 		return refusal.Newf(refusal.Overloaded, "%s", x.side.Limits.Over(limits.Memory))
 	}
 	if x.side.direction == observe.Inbound {
@@ -226,6 +227,17 @@ func (x *exchange) finish() time.Time {
 func (x *exchange) why(failure *upstream.Failure) *refusal.Error {
 	return &refusal.Error{
 		Reason: failure.Reason, Detail: x.event.Endpoint.String(), Undelivered: failure.Undelivered, Cause: failure.Err,
+	}
+}
+
+// keep makes the request's strings last until finish though the head is given up, as while it is a tunnel.
+func (x *exchange) keep() {
+	e := &x.event
+	e.Method, e.Path = strings.Clone(e.Method), strings.Clone(e.Path)
+	if c := x.on; c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		x.asked.op.Method, x.asked.op.Path = e.Method, strings.Clone(x.asked.op.Path)
 	}
 }
 

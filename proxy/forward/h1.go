@@ -10,15 +10,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/http1"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-// h1 carries the requests of a caller's connection of HTTP/1.1, one after another, on that connection's goroutine. For
-// each it borrows a connection to an endpoint. Content that is not all here with the head is sent on by a second goroutine
-// while the answer is relayed; the same, or one that starts when the answer takes its time, sees the caller go away.
+// h1 carries one request of a caller's connection of HTTP/1.1, on that connection's goroutine. It borrows a connection to
+// an endpoint. Content that is not all here with the head is sent on by a second goroutine while the answer is relayed;
+// the same, or one that starts when the answer takes its time, sees the caller go away. A connection that waits for a
+// request has none.
 type h1 struct {
 	side   *side
 	served *served
@@ -30,6 +32,7 @@ type h1 struct {
 	deadline            time.Time // of the request, by its route; or zero
 	written             int64     // what the caller had got before the answer
 	said                bool      // a refusal went out whole
+	flows               bool      // the last read of the answer's content filled its buffer
 
 	mu      sync.Mutex
 	up      endpointConn   // borrowed for the request; or nil
@@ -50,43 +53,65 @@ type endpointConn interface {
 	ReadResponse(h, request *message.Head) error
 	Peek() ([]byte, error)
 	Discard(n int)
+	Await() error
 	Read(p []byte) (int, error)
 	Trailer() []message.Field
 	SetDeadline(t time.Time)
 	Interrupt()
 	Raw() (buffered []byte, conn net.Conn)
 	Failed(err error) (failure *upstream.Failure, stale bool)
+	Release()
 	Put(now time.Time)
 	Close() error
 }
 
 var _ endpointConn = (*upstream.Conn1)(nil)
 
+var idleH1 = sync.Pool{New: func() any {
+	d := &h1{}
+	d.content.init(d)
+	return d
+}}
+
+// give makes it ready for another connection.
+func (d *h1) give() {
+	d.request.Release()
+	d.out.Release()
+	d.reply.Release()
+	d.side, d.served, d.conn, d.x, d.stopped, d.sever = nil, nil, nil, exchange{}, nil, nil
+	idleH1.Put(d)
+}
+
 // serveHTTP1 speaks HTTP/1.1 with a caller until its connection ends.
 func (s *side) serveHTTP1(ctx context.Context, c *served) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	d := &h1{side: s, served: c, conn: http1.New(c.content, &s.Limits, s.Count)}
-	d.content.init(d)
-	d.serve() //nolint:contextcheck // closing the connection ends it all
+	conn := http1.New(c.content, &s.Limits, s.Count)
+	conn.SetBudget(s.Budget)
+	defer conn.Free()
+	now := s.Clock()
+	for again := true; again; {
+		if err := conn.Wait(now.Add(s.Limits.Idle)); err != nil {
+			if errors.Is(err, http1.ErrIdle) {
+				s.Count.Exceeded(limits.Idle)
+			}
+			return
+		}
+		d, _ := idleH1.Get().(*h1)
+		d.side, d.served, d.conn = s, c, conn
+		now, again = d.serve() //nolint:contextcheck // closing the connection ends it all
+		d.give()
+	}
 }
 
-// serve carries requests until one is the last, and closes the connection so that its answer is not lost.
-func (d *h1) serve() {
-	now := d.side.Clock()
-	for {
-		if err := d.conn.Wait(now.Add(d.side.Limits.Idle)); err != nil {
-			return
-		}
-		if err := d.conn.ReadRequest(&d.request); err != nil {
-			d.complain(err)
-			return
-		}
-		var again bool
-		if now, again = d.carry(); !again {
-			return
-		}
+// serve carries the request that has begun to come. It returns when it ended and whether the connection can take another;
+// otherwise that was closed so that the answer is not lost.
+func (d *h1) serve() (now time.Time, again bool) {
+	if err := d.conn.ReadRequest(&d.request); err != nil {
+		d.complain(err)
+		return now, false
 	}
+	return d.carry()
 }
 
 // complain answers a request that could not be read.
@@ -161,7 +186,7 @@ func (d *h1) begin() {
 	d.mu.Lock()
 	d.stopped, d.begun, d.cancel = nil, false, nil
 	d.mu.Unlock()
-	d.deadline, d.said = time.Time{}, false
+	d.deadline, d.said, d.flows = time.Time{}, false, false
 	d.written = d.conn.Written()
 	d.content.begin(d.request.Length != 0)
 }
@@ -232,7 +257,7 @@ func (d *h1) refuse(why *refusal.Error) {
 	}
 	body, ok := d.x.refuse(why, &d.reply)
 	if !ok {
-		d.conn.Flush() //nolint:errcheck // what has come of the answer; then it breaks off
+		d.conn.Flush() // what has come of the answer; then it breaks off
 		d.served.Close()
 		return
 	}

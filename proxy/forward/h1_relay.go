@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,11 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
 
-// buffer is memory for content that passes.
-type buffer [32 << 10]byte
+// buffer is memory for content that passes: four records of TLS, which one system call takes.
+type buffer [64 << 10]byte
 
 var buffers1 = sync.Pool{New: func() any { return new(buffer) }}
 
@@ -87,13 +89,22 @@ func (d *h1) copy() *refusal.Error {
 	}
 }
 
-// more waits for more of the answer's content and sends it on.
+// more waits for more of the answer's content and sends it on. Where it may take long, no memory waits with it.
 func (d *h1) more(up endpointConn) *refusal.Error {
+	for !d.flows && d.reply.Length == message.Unknown {
+		err := up.Await()
+		if err == nil {
+			break
+		}
+		if why := d.ended(up, err); why != nil || errors.Is(err, io.EOF) {
+			return why
+		}
+	}
 	buf := takeBuffer()
 	defer buf.give()
 	for {
 		n, err := up.Read(buf[:])
-		if n > 0 {
+		if d.flows = n == len(buf); n > 0 {
 			written, err := d.conn.Write(buf[:n])
 			d.x.event.BytesOut += int64(written)
 			if err != nil {
@@ -101,13 +112,18 @@ func (d *h1) more(up endpointConn) *refusal.Error {
 			}
 			return nil
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil // Peek says so, too
-		case err != nil && !d.waitOn(up, err):
-			return d.broken(err)
+		if why := d.ended(up, err); why != nil || errors.Is(err, io.EOF) {
+			return why
 		}
 	}
+}
+
+// ended says what it means that no more content could be read. Nil is to go on, or that it has ended, as Peek says, too.
+func (d *h1) ended(up endpointConn, err error) *refusal.Error {
+	if err == nil || errors.Is(err, io.EOF) || d.waitOn(up, err) {
+		return nil
+	}
+	return d.broken(err)
 }
 
 // unsent says what it means that an answer cannot be sent.
@@ -138,8 +154,11 @@ func (d *h1) tunnel() *refusal.Error {
 	if err := d.conn.Flush(); err != nil {
 		return d.unsent(err)
 	}
+	d.x.keep() // tunnels last, and what was read is given back
 	caller, ok := newTunnelEnd(d.conn.Raw())
 	callee, okToo := newTunnelEnd(up.Raw())
+	d.conn.Release()
+	up.Release()
 	if !ok || !okToo {
 		return d.broken(errors.New("its connection cannot end one direction alone"))
 	}
@@ -160,7 +179,7 @@ type tunnelEnd struct {
 func newTunnelEnd(ahead []byte, conn net.Conn) (*tunnelEnd, bool) {
 	e, ok := conn.(end)
 	conn.SetWriteDeadline(time.Time{}) //nolint:errcheck // writing tells
-	return &tunnelEnd{e, ahead}, ok
+	return &tunnelEnd{e, bytes.Clone(ahead)}, ok
 }
 
 // Read implements io.Reader.

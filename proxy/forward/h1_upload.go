@@ -20,6 +20,8 @@ type upload struct {
 	work sync.WaitGroup // the second goroutine
 	runs bool           // it was started; the request's goroutine alone looks at this
 
+	flows bool // the last read filled its buffer; of the second goroutine
+
 	mu     sync.Mutex
 	wake   sync.Cond
 	to     endpointConn // who gets what is read; nil while nobody does
@@ -38,7 +40,7 @@ func (u *upload) init(d *h1) {
 
 // begin makes ready for a request, which may have no content.
 func (u *upload) begin(some bool) {
-	u.runs, u.to, u.lost, u.whole, u.leave, u.bytes, u.failed = false, nil, false, !some, false, 0, false
+	u.flows, u.runs, u.to, u.lost, u.whole, u.leave, u.bytes, u.failed = false, false, nil, false, !some, false, 0, false
 }
 
 // running says whether the second goroutine runs.
@@ -221,12 +223,15 @@ func (u *upload) pass() bool {
 	conn := u.d.conn
 	p, err := conn.Peek()
 	peeked := len(p)
+	if peeked == 0 && err == nil && !u.flows {
+		err = conn.Await() // no memory waits with it
+	}
 	if peeked == 0 && err == nil {
 		buf := takeBuffer()
 		defer buf.give()
 		var n int
 		n, err = conn.Read(buf[:])
-		p = buf[:n]
+		p, u.flows = buf[:n], n == len(buf)
 	}
 	if err == nil && conn.Remaining() == int64(peeked) {
 		err = io.EOF // known before the endpoint can answer
