@@ -44,13 +44,26 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { r.tearDown(err != nil) }()
-	for _, topology := range o.topologies {
+	return r.all(ctx)
+}
+
+// all does what the flags ask for.
+func (r *run) all(ctx context.Context) error {
+	if r.pgo != "" {
+		return r.profiles(ctx, filepath.Join(r.site.Dir, "profiles"), r.pgo)
+	}
+	for _, topology := range r.topologies {
 		if err := r.topology(ctx, peers.Topology(topology)); err != nil {
 			return err
 		}
 	}
-	if slices.Contains(o.only, "memory") && !o.quick {
+	if slices.Contains(r.only, "memory") && !r.quick {
 		if err := r.memories(ctx); err != nil {
+			return err
+		}
+	}
+	if r.profileDir != "" && slices.Contains(r.options.peers, ours) {
+		if err := r.profiles(ctx, r.profileDir, ""); err != nil {
 			return err
 		}
 	}
@@ -229,18 +242,13 @@ func (r *run) chosen() []peers.Peer {
 func (r *run) round(ctx context.Context, topology peers.Topology, up []running, w work, round int, rate float64) error {
 	for n := range up {
 		p := up[(n+round)%len(up)]
-		target := w.target(p.Instance)
-		if !target.IsValid() {
+		if !w.target(p.Instance).IsValid() {
 			continue
 		}
 		if err := r.settle(ctx, up); err != nil {
 			return err
 		}
-		result, err := r.generate(ctx, traffic.Load{
-			Target: target, Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
-			Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: r.duration, //nolint:gosec // a small number
-			Processes: w.processes(p.Instance), Others: []int{r.origin.PID}, Credentials: p.Credentials,
-		})
+		result, err := r.generate(ctx, r.loadOf(w, p.Instance, round, rate))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -252,6 +260,16 @@ func (r *run) round(ctx context.Context, topology peers.Topology, up []running, 
 		})
 	}
 	return nil
+}
+
+// loadOf is what the generator is told to measure a work on an instance. The seed is the round's, so that all peers get the
+// same.
+func (r *run) loadOf(w work, i *peers.Instance, round int, rate float64) traffic.Load {
+	return traffic.Load{
+		Target: w.target(i), Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
+		Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: r.duration, //nolint:gosec // a small number
+		Processes: w.processes(i), Others: []int{r.origin.PID}, Credentials: i.Credentials,
+	}
 }
 
 // settle waits until no proxy has anything left to do of what was measured before, such as to close 8,000 connections.
@@ -318,6 +336,5 @@ func (r *run) generate(ctx context.Context, l traffic.Load) (*traffic.Result, er
 	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
 		return nil, fmt.Errorf("the generator: %w: %s", err, problems.Bytes())
 	}
-	result.Latency.Unpack()
 	return &result, nil
 }
