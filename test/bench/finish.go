@@ -18,8 +18,9 @@ const (
 	endMark   = "<!-- bench: to here -->"
 )
 
-// finish prints what was measured and, if asked to, writes it down.
-func (r *run) finish() error {
+// finish prints what was measured and, if asked to, writes it down. Of a run that was cut short it keeps the raw results
+// alone.
+func (r *run) finish(whole bool) error {
 	if r.merge != "" {
 		if err := r.report.mergeWith(r.merge); err != nil {
 			return err
@@ -37,11 +38,11 @@ func (r *run) finish() error {
 	if !r.write {
 		return nil
 	}
-	return r.save()
+	return r.save(whole)
 }
 
-// save writes the raw results, the plots and the page.
-func (r *run) save() error {
+// save writes the raw results, and of a whole run the plots and the page.
+func (r *run) save(whole bool) error {
 	raw, err := json.MarshalIndent(r.report, "", " ")
 	if err != nil {
 		return err
@@ -56,6 +57,9 @@ func (r *run) save() error {
 	name := r.report.Began.Format("2006-01-02T1504") + ".json"
 	if err := os.WriteFile(filepath.Join(results, name), append(raw, '\n'), 0o644); err != nil { //nolint:gosec // to be read by all
 		return err
+	}
+	if !whole {
+		return nil
 	}
 	for _, p := range plotted {
 		if err := os.WriteFile(filepath.Join(pictures, p.file+".svg"), []byte(r.report.svg(p)), 0o644); err != nil { //nolint:gosec // to be read by all

@@ -20,6 +20,8 @@ func (r *report) markdown() string {
 	for _, name := range r.names() {
 		if version := r.Versions[name]; version != "" {
 			fmt.Fprintf(&b, "- %s: %s\n", name, version)
+		} else {
+			fmt.Fprintf(&b, "- %s: unmeasured\n", name)
 		}
 	}
 	b.WriteString("\n### Targets\n\n| sidecar pair with mTLS, features on | target | measured | |\n|---|---|---|---|\n")

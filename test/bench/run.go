@@ -44,7 +44,11 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { r.tearDown(err != nil) }()
-	return r.all(ctx)
+	err = r.all(ctx)
+	if len(r.report.Measurements)+len(r.report.Memory) == 0 {
+		return err
+	}
+	return errors.Join(err, r.finish(err == nil))
 }
 
 // all does what the flags ask for.
@@ -63,11 +67,9 @@ func (r *run) all(ctx context.Context) error {
 		}
 	}
 	if r.profileDir != "" && slices.Contains(r.options.peers, ours) {
-		if err := r.profiles(ctx, r.profileDir, ""); err != nil {
-			return err
-		}
+		return r.profiles(ctx, r.profileDir, "")
 	}
-	return r.finish()
+	return nil
 }
 
 // setUp makes the run's folder and starts the origin.
@@ -168,15 +170,12 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 	if len(works) == 0 {
 		return nil
 	}
-	up, err := r.start(topology)
+	up := r.start(topology)
 	defer func() {
 		for _, p := range up {
 			p.Stop()
 		}
 	}()
-	if err != nil {
-		return err
-	}
 	for _, p := range up {
 		for _, problem := range check(ctx, p.Instance) {
 			r.report.problem(p.Name(), topology, problem)
@@ -207,32 +206,36 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 	return nil
 }
 
-// start starts the peers. One that isn't to be had is told and left out.
-func (r *run) start(topology peers.Topology) ([]running, error) {
+// start starts the peers. One that isn't to be had here, or doesn't start, is told and left out.
+func (r *run) start(topology peers.Topology) []running {
 	var up []running
 	for _, p := range r.chosen() {
 		i, err := p.Start(r.site, topology)
-		if errors.Is(err, peers.ErrUnavailable) {
+		if err != nil {
 			r.report.problem(p.Name(), topology, err.Error())
 			continue
-		}
-		if err != nil {
-			return up, err
 		}
 		up = append(up, running{p, i})
 		r.report.started(p)
 	}
-	return up, nil
+	return up
 }
 
 // chosen returns the peers that -peers names, the same ones each time.
 func (r *run) chosen() []peers.Peer {
-	if r.peers == nil {
-		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP(), "envoy": peers.Envoy()}
-		for _, name := range peerNames {
-			if p, ok := all[name]; ok && slices.Contains(r.options.peers, name) {
-				r.peers = append(r.peers, p)
-			}
+	if r.peers != nil {
+		return r.peers
+	}
+	all := map[string]peers.Peer{
+		"heddle": peers.Heddle(ours, r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(),
+		"envoy": peers.Envoy(), "net/http": peers.NetHTTP(), "linkerd": peers.Linkerd(r.linkerd),
+	}
+	for _, name := range peerNames {
+		if slices.Contains(r.options.peers, name) {
+			r.peers = append(r.peers, all[name])
+		}
+		if name == ours && r.base != "" {
+			r.peers = append(r.peers, peers.Heddle("heddle-base", r.heddle, r.base))
 		}
 	}
 	return r.peers
@@ -282,11 +285,9 @@ func (r *run) settle(ctx context.Context, up []running) error {
 		var sum time.Duration
 		for _, p := range up {
 			for _, pid := range p.Processes() {
-				t, err := traffic.ProcessorTime(pid)
-				if err != nil {
-					return fmt.Errorf("%s: %w", p.Name(), err)
+				if t, err := traffic.ProcessorTime(pid); err == nil { // one that has ended is told by its measurement
+					sum += t
 				}
-				sum += t
 			}
 		}
 		if last >= 0 && sum-last < step/50 {
