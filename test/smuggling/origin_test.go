@@ -47,10 +47,10 @@ type script struct {
 	stay  bool   // reads nothing more on the connection, and leaves it open until the proxy closes it
 }
 
-func newOrigin(t *testing.T) *origin {
-	t.Helper()
+func newOrigin(tb testing.TB) *origin {
+	tb.Helper()
 	o := &origin{scripts: make(map[string]script), more: make(chan struct{}, 1)}
-	o.address = pair.Listen(t, func(_ context.Context, c net.Conn) { o.serve(c) })
+	o.address = pair.Listen(tb, func(_ context.Context, c net.Conn) { o.serve(c) })
 	return o
 }
 
