@@ -68,8 +68,9 @@ func (o *origin) serve(c net.Conn) {
 			acts, scripted = o.scripts[target(m)]
 			o.mu.Unlock()
 			if early = scripted && acts.early; early {
-				io.WriteString(c, acts.raw)
 				m.framing = "none"
+				o.note(arrival{conn: conn, request: m})
+				io.WriteString(c, acts.raw)
 				return
 			}
 			if strings.EqualFold(m.value("Expect"), "100-continue") {
@@ -83,7 +84,9 @@ func (o *origin) serve(c net.Conn) {
 		if err != nil {
 			return // it ended between requests or within one: nothing whole came
 		}
-		o.note(arrival{conn: conn, request: m})
+		if !early {
+			o.note(arrival{conn: conn, request: m})
+		}
 		switch {
 		case !scripted:
 			io.WriteString(c, usualAnswer(m))
