@@ -213,7 +213,7 @@ func (r *report) tops(b *strings.Builder) {
 
 func (r *report) problems(b *strings.Builder) {
 	if len(r.Problems) == 0 {
-		return
+		return // all was well
 	}
 	b.WriteString("\n### What was not as it should be\n\n")
 	for _, problem := range r.Problems {

@@ -268,9 +268,13 @@ func (r *run) round(ctx context.Context, topology peers.Topology, up []running, 
 // loadOf is what the generator is told to measure a work on an instance. The seed is the round's, so that all peers get the
 // same.
 func (r *run) loadOf(w work, i *peers.Instance, round int, rate float64) traffic.Load {
+	duration := r.duration
+	if rate > 0 {
+		duration *= 2
+	}
 	return traffic.Load{
 		Target: w.target(i), Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
-		Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: r.duration, //nolint:gosec // a small number
+		Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: duration, //nolint:gosec // a small number
 		Processes: w.processes(i), Others: []int{r.origin.PID}, Credentials: i.Credentials,
 	}
 }
