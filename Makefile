@@ -123,8 +123,16 @@ conformance: build bin/conformance ## The suites of others (h2spec, gRPC, Connec
 	cd test/conformance && $(CURDIR)/bin/conformance.test -test.timeout 20m $(CONFORMANCE_FLAGS)
 
 .PHONY: bench
-bench: ## Benchmarks of the compiler and the data path
+bench: ## Heddle beside HAProxy, nginx, Envoy and net/http, about an hour and a half; writes docs/performance.md (BENCH="-quick -only http1")
+	go run ./test/bench $(or $(BENCH),-write -profile $(CURDIR)/bin/profiles)
+
+.PHONY: microbench
+microbench: ## Benchmarks of the compiler and the data path
 	go test -run '^$$' -bench . -benchmem ./internal/... ./proxy/...
+
+.PHONY: pgo
+pgo: ## The profile that the proxy is built with, from the bench's mix of traffic
+	go run ./test/bench -pgo $(CURDIR)/cmd/proxy/default.pgo
 
 ##@ Release
 

@@ -1,12 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# fuzz.sh TIME: runs every fuzz target of the main module for so long.
+# fuzz.sh TIME [LOG]: runs every fuzz target of the main module for so long, such as 10s; "60s/all" shares a time out among
+# all of them. A line for each (package, target, executions, seconds) goes to LOG, if there is one. What a target fails
+# with is in its package's testdata/fuzz; the others run all the same. FUZZPARALLEL is how many workers a target has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
-grep -rlE '^func Fuzz' --include '*_test.go' . | sort | while read -r file; do
-	grep -oE '^func Fuzz[A-Za-z0-9_]*' "$file" | cut -d' ' -f2 | while read -r target; do
-		echo "fuzz: $(dirname "$file") $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$(dirname "$file")"
-	done
-done
+log=${2:-/dev/null}
+targets=$(grep -rlE '^func Fuzz' --include '*_test.go' . | sort | while read -r file; do
+	grep -oE '^func Fuzz[A-Za-z0-9_]*' "$file" | while read -r _ target; do echo "$(dirname "$file") $target"; done
+done)
+each=$1
+if [[ $each == */all ]]; then
+	whole=${each%s/all}
+	each=$(((whole + $(wc -l <<<"$targets") - 1) / $(wc -l <<<"$targets")))s
+fi
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+failed=0
+while read -r package target; do
+	begun=$SECONDS
+	if go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" ${FUZZPARALLEL:+-parallel "$FUZZPARALLEL"} "$package" >"$out" 2>&1; then
+		verdict=ok
+	else
+		verdict=FAIL failed=1
+		cat "$out"
+	fi
+	executions=$(grep -oE 'execs: [0-9]+' "$out" | tail -n 1 | cut -d' ' -f2 || true)
+	echo "fuzz: $verdict $package $target: ${executions:-0} executions in $((SECONDS - begun)) s"
+	echo "$package $target ${executions:-0} $((SECONDS - begun)) $verdict" >>"$log"
+done <<<"$targets"
+exit $failed

@@ -70,8 +70,10 @@ func ask(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	case "profile":
 		return profile(ctx, args, stdout, stderr)
+	case "runtime":
+		return held(ctx, args, stdout, stderr)
 	default:
-		return usageError{fmt.Errorf("admin %q: want config, certs, envelope, profile or drain", what)}
+		return usageError{fmt.Errorf("admin %q: want config, certs, envelope, profile, runtime or drain", what)}
 	}
 }
 
@@ -90,4 +92,18 @@ func profile(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return fmt.Errorf("admin profile: %w", err)
 	}
 	return nil
+}
+
+// held is `heddle-proxy admin runtime`: what the proxy holds of its machine.
+func held(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("admin runtime", flag.ContinueOnError)
+	socket := flags.String("socket", admin.SocketPath, "the proxy's admin socket")
+	if err := parse(flags, args, stderr); err != nil {
+		return err
+	}
+	r, err := admin.NewClient(*socket).Runtime(ctx)
+	if err != nil {
+		return fmt.Errorf("admin runtime: %w", err)
+	}
+	return json.NewEncoder(stdout).Encode(r)
 }

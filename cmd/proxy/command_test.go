@@ -49,7 +49,7 @@ func TestCommands(t *testing.T) {
 		"help of init":                  {[]string{"init", "-h"}, exitOK, "", "skip-outbound-cidrs"},
 		"drain that waits too long":     {[]string{"drain", "-wait", "2h"}, exitUsage, "", "2h"},
 		"drain without a proxy":         {[]string{"drain", "-socket", "/nowhere"}, exitFailed, "", "is the proxy running"},
-		"admin of nothing":              {[]string{"admin"}, exitUsage, "", "config, certs, envelope, profile or drain"},
+		"admin of nothing":              {[]string{"admin"}, exitUsage, "", "config, certs, envelope, profile, runtime or drain"},
 		"a profile without end":         {[]string{"admin", "profile", "-seconds", "61"}, exitUsage, "", "want 1 to 60"},
 		"admin config without a proxy":  {[]string{"admin", "config", "-socket", "/nowhere"}, exitFailed, "", "is the proxy running"},
 		"admin config with an argument": {[]string{"admin", "config", "all"}, exitUsage, "", `"all"`},

@@ -8,6 +8,7 @@
 //	heddle-proxy admin config|certs|drain  ask the running proxy, as JSON
 //	heddle-proxy admin envelope SECTION    print a kept envelope, for `heddle config verify`
 //	heddle-proxy admin profile             print where the processor's time goes, for `go tool pprof`
+//	heddle-proxy admin runtime             collect garbage and print goroutines, descriptors and memory
 //	heddle-proxy version                   print the version
 package main
 

@@ -307,6 +307,9 @@ func TestTheSocket(t *testing.T) {
 			t.Errorf("a profile of %d s: %v", seconds, err)
 		}
 	}
+	if r, err := client.Runtime(t.Context()); err != nil || r.Goroutines < 2 || r.Descriptors < 3 || r.HeapBytes == 0 || r.StackBytes == 0 {
+		t.Errorf("runtime: %+v, %v", r, err)
+	}
 	if _, err := client.Drain(t.Context(), 2*MaxDrainWait); err == nil || !strings.Contains(err.Error(), "wait:") {
 		t.Errorf("a wait without bound: %v", err)
 	}

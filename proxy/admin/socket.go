@@ -50,6 +50,7 @@ func NewSocket(opts SocketOptions) *Socket {
 	mux.HandleFunc("GET /config", show(opts.Config))
 	mux.HandleFunc("GET /certs", show(opts.Certificates))
 	mux.HandleFunc("GET /profile", profile)
+	mux.HandleFunc("GET /runtime", showRuntime)
 	mux.HandleFunc("GET /envelope", func(w http.ResponseWriter, r *http.Request) {
 		envelope, err := opts.Envelope(r.URL.Query().Get("section"))
 		if err != nil {
@@ -144,16 +145,22 @@ func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
 
 // Drain has the proxy drain, and waits until its requests are done, or for so long.
 func (c *Client) Drain(ctx context.Context, wait time.Duration) (Drained, error) {
-	body, err := c.do(ctx, http.MethodPost, "/drain?"+url.Values{"wait": {wait.String()}}.Encode())
+	var d Drained
+	err := c.decode(ctx, http.MethodPost, "/drain?"+url.Values{"wait": {wait.String()}}.Encode(), &d)
+	return d, err
+}
+
+// decode asks and decodes the answer, which is JSON.
+func (c *Client) decode(ctx context.Context, method, path string, into any) error {
+	body, err := c.do(ctx, method, path)
 	if err != nil {
-		return Drained{}, err
+		return err
 	}
 	defer func() { _ = body.Close() }()
-	var d Drained
-	if err := json.NewDecoder(body).Decode(&d); err != nil {
-		return Drained{}, fmt.Errorf("read the proxy's answer: %w", err)
+	if err := json.NewDecoder(body).Decode(into); err != nil {
+		return fmt.Errorf("read the proxy's answer: %w", err)
 	}
-	return d, nil
+	return nil
 }
 
 func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, error) {

@@ -4,4 +4,129 @@
 
 package main
 
-func (r *run) finish() error { return r.report.print(r.out) }
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The generated part of docs/performance.md lies between these.
+const (
+	beginMark = "<!-- bench: generated from here by `make bench` -->"
+	endMark   = "<!-- bench: to here -->"
+)
+
+// finish prints what was measured and, if asked to, writes it down. Of a run that was cut short it keeps the raw results
+// alone.
+func (r *run) finish(whole bool) error {
+	if r.merge != "" {
+		if err := r.report.mergeWith(r.merge); err != nil {
+			return err
+		}
+	}
+	if err := r.report.print(r.out); err != nil {
+		return err
+	}
+	fmt.Fprintln(r.out)
+	for _, v := range r.report.verdicts() {
+		if v.Verdict != unmeasured || r.write {
+			fmt.Fprintf(r.out, "%s: %s, %s: %s\n", v.Target, v.Limit, v.Measured, v.Verdict)
+		}
+	}
+	if !r.write {
+		return nil
+	}
+	return r.save(whole)
+}
+
+// save writes the raw results, and of a whole run the plots and the page.
+func (r *run) save(whole bool) error {
+	raw, err := json.MarshalIndent(r.report, "", " ")
+	if err != nil {
+		return err
+	}
+	results := filepath.Join(r.site.Root, "test", "bench", "results")
+	pictures := filepath.Join(r.site.Root, "docs", "performance")
+	for _, dir := range []string{results, pictures} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	name := r.report.Began.Format("2006-01-02T1504") + ".json"
+	if err := os.WriteFile(filepath.Join(results, name), append(raw, '\n'), 0o644); err != nil { //nolint:gosec // to be read by all
+		return err
+	}
+	if !whole {
+		return nil
+	}
+	for _, p := range plotted {
+		if err := os.WriteFile(filepath.Join(pictures, p.file+".svg"), []byte(r.report.svg(p)), 0o644); err != nil { //nolint:gosec // to be read by all
+			return err
+		}
+	}
+	page := filepath.Join(r.site.Root, "docs", "performance.md")
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	generated := fmt.Sprintf("Raw: [test/bench/results/%s](../test/bench/results/%s).\n\n%s", name, name, r.report.markdown())
+	replaced, err := between(string(text), generated)
+	if err != nil {
+		return fmt.Errorf("%s: %w", page, err)
+	}
+	return os.WriteFile(page, []byte(replaced), 0o644) //nolint:gosec // to be read by all
+}
+
+// between puts text between the marks of a page.
+func between(page, text string) (string, error) {
+	before, rest, ok := strings.Cut(page, beginMark)
+	if !ok {
+		return "", fmt.Errorf("no line %q", beginMark)
+	}
+	_, after, ok := strings.Cut(rest, endMark)
+	if !ok {
+		return "", fmt.Errorf("no line %q", endMark)
+	}
+	return before + beginMark + "\n\n" + text + "\n" + endMark + after, nil
+}
+
+// mergeWith takes from an earlier result what this run didn't measure. Ratios are never made across runs: a work is
+// taken with all its peers or not at all.
+func (r *report) mergeWith(file string) error {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var earlier report
+	if err := json.Unmarshal(raw, &earlier); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	type what struct {
+		topology, work string
+		open           bool
+	}
+	mine := map[what]bool{}
+	for _, m := range r.Measurements {
+		mine[what{string(m.Topology), m.Work, m.Rate > 0}] = true
+	}
+	for _, m := range earlier.Measurements {
+		if !mine[what{string(m.Topology), m.Work, m.Rate > 0}] {
+			r.Measurements = append(r.Measurements, m)
+			k := m.key()
+			r.by[k] = append(r.by[k], m)
+		}
+	}
+	if len(r.Memory) == 0 {
+		r.Memory = earlier.Memory
+	}
+	for name, version := range earlier.Versions {
+		if _, ok := r.Versions[name]; !ok {
+			r.Versions[name], r.Binaries[name] = version, earlier.Binaries[name]
+		}
+	}
+	r.Rounds = max(r.Rounds, earlier.Rounds)
+	r.Problems = append(r.Problems, earlier.Problems...)
+	return nil
+}

@@ -75,7 +75,8 @@ type options struct {
 	quick, write            bool
 	proxyOn, loadOn         []int
 	linkerd, heddle, proxy  string
-	base, profile           string
+	base, profileDir, pgo   string
+	merge                   string
 	cache                   string
 }
 
@@ -86,8 +87,8 @@ func parse(args []string) (*options, error) {
 	names := flags.String("peers", "", "whom to measure, of "+strings.Join(peerNames, ",")+" (default all)")
 	topologies := flags.String("topology", "", "pair, plain or both with a comma (default both)")
 	flags.IntVar(&o.rounds, "rounds", 9, "interleaved rounds")
-	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long each measurement lasts")
-	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "what goes before it and isn't counted")
+	flags.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long each measurement lasts, those of latency twice as long")
+	flags.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "what goes before it and isn't counted")
 	flags.BoolVar(&o.quick, "quick", false, "3 rounds of 1 s: the pairs of Heddle and HAProxy, for the heart of each group, unless flags say otherwise")
 	flags.BoolVar(&o.write, "write", false, "write test/bench/results and docs/performance.md")
 	proxyOn := flags.String("proxy-cpus", "0", "processors of the proxies, with commas")
@@ -95,8 +96,10 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.heddle, "heddle", "", "the heddle command to start the sandbox with (default: built from this tree)")
 	flags.StringVar(&o.proxy, "proxy", "", "the heddle-proxy to measure (default: built from this tree)")
 	flags.StringVar(&o.base, "base", "", "another heddle-proxy to compare with, shown as heddle-base")
+	flags.StringVar(&o.merge, "merge", "", "an earlier file of test/bench/results, to take from it what isn't measured now")
 	flags.StringVar(&o.linkerd, "linkerd", "", "a built linkerd2-proxy")
-	flags.StringVar(&o.profile, "profile", "", "a folder to write processor profiles of Heddle's proxies into, one for each work")
+	flags.StringVar(&o.profileDir, "profile", "", "a folder to write processor profiles of Heddle's proxies into, one for each work and side; the top 20 are printed")
+	flags.StringVar(&o.pgo, "pgo", "", "only profile Heddle's pair and write the merged profile to this file")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,8 @@ type key struct {
 	open     bool
 }
 
+func (m measurement) key() key { return key{m.Peer, m.Topology, m.Work, m.Rate > 0} }
+
 // report collects what was measured.
 type report struct {
 	Began        time.Time         `json:"began"`
@@ -44,6 +46,7 @@ type report struct {
 	Binaries     map[string]int64  `json:"binaries"`
 	Measurements []measurement     `json:"measurements"`
 	Memory       []memory          `json:"memory"`
+	Profiles     []profileOf       `json:"profiles,omitempty"`
 	Problems     []string          `json:"problems"`
 
 	run    *run
@@ -78,7 +81,7 @@ func (r *report) problem(peer string, topology peers.Topology, what string) {
 
 func (r *report) add(m measurement) {
 	r.Measurements = append(r.Measurements, m)
-	k := key{m.Peer, m.Topology, m.Work, m.Rate > 0}
+	k := m.key()
 	r.by[k] = append(r.by[k], m)
 	line := fmt.Sprintf("round %d, %s, %s, %s: ", m.Round+1, m.Topology, m.Work, m.Peer)
 	if m.Failure != "" {
@@ -92,8 +95,7 @@ func (r *report) add(m measurement) {
 		line += fmt.Sprintf("%d errors (%s), ", s.Errors, s.Error)
 	}
 	if m.Rate > 0 {
-		fmt.Fprintf(r.run.out, "%sat %.0f/s p50 %v, p99 %v, p99.9 %v, %d unfinished\n", line, m.Rate, s.Latency.Quantile(0.5), s.Latency.Quantile(0.99),
-			s.Latency.Quantile(0.999), s.Unfinished)
+		fmt.Fprintf(r.run.out, "%sat %.0f/s p50 %v, p99 %v, p99.9 %v, %d unfinished\n", line, m.Rate, s.P50, s.P99, s.P999, s.Unfinished)
 		return
 	}
 	fmt.Fprintf(r.run.out, "%s%.1f µs each, %.0f/s, proxies busy %.0f %%, load %.0f %%\n", line, perRequest(m), rate(m), 100*busy(m),
@@ -158,9 +160,13 @@ func units(m measurement) float64 {
 // busy is the share of one processor that the proxies used. Well under 1 at saturation, the generator was the limit.
 func busy(m measurement) float64 { return m.Result.Processor.Seconds() / m.Result.Elapsed.Seconds() }
 
-func quantile(q float64) func(measurement) float64 {
-	return func(m measurement) float64 { return float64(m.Result.Latency.Quantile(q).Nanoseconds()) / 1e6 }
-}
+func p50(m measurement) float64 { return milliseconds(m.Result.P50) }
+
+func p99(m measurement) float64 { return milliseconds(m.Result.P99) }
+
+func p999(m measurement) float64 { return milliseconds(m.Result.P999) }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 
 func machine() string {
 	return fmt.Sprintf("%d processors, %s/%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)

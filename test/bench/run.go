@@ -44,17 +44,32 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { r.tearDown(err != nil) }()
-	for _, topology := range o.topologies {
+	err = r.all(ctx)
+	if len(r.report.Measurements)+len(r.report.Memory) == 0 {
+		return err
+	}
+	return errors.Join(err, r.finish(err == nil))
+}
+
+// all does what the flags ask for.
+func (r *run) all(ctx context.Context) error {
+	if r.pgo != "" {
+		return r.profiles(ctx, filepath.Join(r.site.Dir, "profiles"), r.pgo)
+	}
+	for _, topology := range r.topologies {
 		if err := r.topology(ctx, peers.Topology(topology)); err != nil {
 			return err
 		}
 	}
-	if slices.Contains(o.only, "memory") && !o.quick {
+	if slices.Contains(r.only, "memory") && !r.quick {
 		if err := r.memories(ctx); err != nil {
 			return err
 		}
 	}
-	return r.finish()
+	if r.profileDir != "" && slices.Contains(r.options.peers, ours) {
+		return r.profiles(ctx, r.profileDir, "")
+	}
+	return nil
 }
 
 // setUp makes the run's folder and starts the origin.
@@ -155,15 +170,12 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 	if len(works) == 0 {
 		return nil
 	}
-	up, err := r.start(topology)
+	up := r.start(topology)
 	defer func() {
 		for _, p := range up {
 			p.Stop()
 		}
 	}()
-	if err != nil {
-		return err
-	}
 	for _, p := range up {
 		for _, problem := range check(ctx, p.Instance) {
 			r.report.problem(p.Name(), topology, problem)
@@ -194,32 +206,36 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 	return nil
 }
 
-// start starts the peers. One that isn't to be had is told and left out.
-func (r *run) start(topology peers.Topology) ([]running, error) {
+// start starts the peers. One that isn't to be had here, or doesn't start, is told and left out.
+func (r *run) start(topology peers.Topology) []running {
 	var up []running
 	for _, p := range r.chosen() {
 		i, err := p.Start(r.site, topology)
-		if errors.Is(err, peers.ErrUnavailable) {
+		if err != nil {
 			r.report.problem(p.Name(), topology, err.Error())
 			continue
-		}
-		if err != nil {
-			return up, err
 		}
 		up = append(up, running{p, i})
 		r.report.started(p)
 	}
-	return up, nil
+	return up
 }
 
 // chosen returns the peers that -peers names, the same ones each time.
 func (r *run) chosen() []peers.Peer {
-	if r.peers == nil {
-		all := map[string]peers.Peer{"heddle": peers.Heddle("heddle", r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(), "net/http": peers.NetHTTP(), "envoy": peers.Envoy()}
-		for _, name := range peerNames {
-			if p, ok := all[name]; ok && slices.Contains(r.options.peers, name) {
-				r.peers = append(r.peers, p)
-			}
+	if r.peers != nil {
+		return r.peers
+	}
+	all := map[string]peers.Peer{
+		"heddle": peers.Heddle(ours, r.heddle, r.proxy), "haproxy": peers.HAProxy(), "nginx": peers.Nginx(),
+		"envoy": peers.Envoy(), "net/http": peers.NetHTTP(), "linkerd": peers.Linkerd(r.linkerd),
+	}
+	for _, name := range peerNames {
+		if slices.Contains(r.options.peers, name) {
+			r.peers = append(r.peers, all[name])
+		}
+		if name == ours && r.base != "" {
+			r.peers = append(r.peers, peers.Heddle("heddle-base", r.heddle, r.base))
 		}
 	}
 	return r.peers
@@ -229,18 +245,13 @@ func (r *run) chosen() []peers.Peer {
 func (r *run) round(ctx context.Context, topology peers.Topology, up []running, w work, round int, rate float64) error {
 	for n := range up {
 		p := up[(n+round)%len(up)]
-		target := w.target(p.Instance)
-		if !target.IsValid() {
+		if !w.target(p.Instance).IsValid() {
 			continue
 		}
 		if err := r.settle(ctx, up); err != nil {
 			return err
 		}
-		result, err := r.generate(ctx, traffic.Load{
-			Target: target, Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
-			Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: r.duration, //nolint:gosec // a small number
-			Processes: w.processes(p.Instance), Others: []int{r.origin.PID}, Credentials: p.Credentials,
-		})
+		result, err := r.generate(ctx, r.loadOf(w, p.Instance, round, rate))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -254,6 +265,20 @@ func (r *run) round(ctx context.Context, topology peers.Topology, up []running, 
 	return nil
 }
 
+// loadOf is what the generator is told to measure a work on an instance. The seed is the round's, so that all peers get the
+// same.
+func (r *run) loadOf(w work, i *peers.Instance, round int, rate float64) traffic.Load {
+	duration := r.duration
+	if rate > 0 {
+		duration *= 2
+	}
+	return traffic.Load{
+		Target: w.target(i), Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
+		Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: duration, //nolint:gosec // a small number
+		Processes: w.processes(i), Others: []int{r.origin.PID}, Credentials: i.Credentials,
+	}
+}
+
 // settle waits until no proxy has anything left to do of what was measured before, such as to close 8,000 connections.
 func (r *run) settle(ctx context.Context, up []running) error {
 	const step, limit = 50 * time.Millisecond, 10 * time.Second
@@ -264,11 +289,9 @@ func (r *run) settle(ctx context.Context, up []running) error {
 		var sum time.Duration
 		for _, p := range up {
 			for _, pid := range p.Processes() {
-				t, err := traffic.ProcessorTime(pid)
-				if err != nil {
-					return fmt.Errorf("%s: %w", p.Name(), err)
+				if t, err := traffic.ProcessorTime(pid); err == nil { // one that has ended is told by its measurement
+					sum += t
 				}
-				sum += t
 			}
 		}
 		if last >= 0 && sum-last < step/50 {
@@ -318,6 +341,5 @@ func (r *run) generate(ctx context.Context, l traffic.Load) (*traffic.Result, er
 	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
 		return nil, fmt.Errorf("the generator: %w: %s", err, problems.Bytes())
 	}
-	result.Latency.Unpack()
 	return &result, nil
 }

@@ -43,11 +43,11 @@ func (r *report) printWork(out io.Writer, topology peers.Topology, w work) error
 		open, baseOpen := key{name, topology, w.Name, true}, key{first, topology, w.Name, true}
 		ratio := stats.Summarize(stats.Ratios(r.values(base, perRequest), cost))
 		c := stats.Summarize(cost)
-		tail := stats.Summarize(stats.Ratios(r.values(baseOpen, quantile(0.99)), r.values(open, quantile(0.99))))
+		tail := stats.Summarize(stats.Ratios(r.values(baseOpen, p99), r.values(open, p99)))
 		fmt.Fprintf(tw, "%s\t%s\t%s..%s\t%s\t%s..%s\t%s\t%s\t%s\t%s\t%s\n", name, number(c.Median), number(c.Low), number(c.High),
 			number(ratio.Median), number(ratio.Low), number(ratio.High), number(stats.Summarize(r.values(k, rate)).Median),
-			number(stats.Summarize(r.values(open, quantile(0.5))).Median), number(stats.Summarize(r.values(open, quantile(0.99))).Median),
-			number(stats.Summarize(r.values(open, quantile(0.999))).Median), number(tail.Median))
+			number(stats.Summarize(r.values(open, p50)).Median), number(stats.Summarize(r.values(open, p99)).Median),
+			number(stats.Summarize(r.values(open, p999)).Median), number(tail.Median))
 	}
 	return tw.Flush()
 }

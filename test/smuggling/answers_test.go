@@ -124,7 +124,6 @@ var answers = []answer{
 	{name: "more content than announced", script: ok("Content-Length: 3\r\n\r\nabcdef"), want: passes("abc")},
 	{name: "chunks that break off", script: script{raw: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", rest: "3\r\nab", close: true}, want: begun()},
 	{name: "a chunk that is longer than its size", script: then("3\r\nabcd\r\n0\r\n\r\n"), want: begun()},
-	{name: "a chunk size with 0x, in the first chunk", script: okChunks("0x3\r\nabc\r\n0\r\n\r\n"), want: broken()},
 	{name: "a chunk size with 0x", script: then("0x3\r\nabc\r\n0\r\n\r\n"), want: begun()},
 	{name: "a chunk size with a minus", script: then("-3\r\nabc\r\n0\r\n\r\n"), want: begun()},
 	{name: "a chunk size that ends with LF", script: then("3\nabc\r\n0\r\n\r\n"), want: begun()},
@@ -175,22 +174,29 @@ func TestAnswers(t *testing.T) {
 	for _, alone := range []bool{false, true} {
 		name := map[bool]string{false: "through the pair", true: "client side alone"}[alone]
 		t.Run(name, func(t *testing.T) {
-			b := &bench{origin: newOrigin(t)}
-			p := pair.New(t, b.origin.address, pair.Options{Protocol: meshconfig.Protocol_PROTOCOL_HTTP1, Alone: alone})
-			b.dial = func(t *testing.T) net.Conn {
-				t.Helper()
-				c, err := net.Dial("tcp", p.Client.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				c.SetDeadline(time.Now().Add(patience))
-				return c
-			}
+			b := newClientBench(t, alone)
 			for i := range answers {
 				t.Run(answers[i].name, func(t *testing.T) { b.ask(t, &answers[i], fmt.Sprintf("/evil/%d", i)) })
 			}
 		})
 	}
+}
+
+// newClientBench has the client-side proxy as its way in, alone or with the server-side one behind it.
+func newClientBench(tb testing.TB, alone bool) *bench {
+	tb.Helper()
+	b := &bench{origin: newOrigin(tb)}
+	p := pair.New(tb, b.origin.address, pair.Options{Protocol: meshconfig.Protocol_PROTOCOL_HTTP1, Alone: alone})
+	b.dial = func(tb testing.TB) net.Conn {
+		tb.Helper()
+		c, err := net.Dial("tcp", p.Client.String())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		return c
+	}
+	return b
 }
 
 // ask sends a request that is answered by a script, and canaries behind it.

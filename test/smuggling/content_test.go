@@ -86,7 +86,7 @@ var chunkAttacks = []attack{
 	{"a size of 300 digits", chunks(strings.Repeat("0", 299) + "3\r\nabc\r\n0\r\n\r\n"), refused(400)},
 	{"a size that ends with LF", chunks("3\nabc\r\n0\r\n\r\n"), refused(400)},
 	{"a size that ends with CR", chunks("3\rabc\r\n0\r\n\r\n"), refused(400)},
-	{"a size that ends with CR CR LF", chunks("3\r\r\nabc\r\n0\r\n\r\n"), refused(400)},
+	{"a size that ends with CR, CR and LF", chunks("3\r\r\nabc\r\n0\r\n\r\n"), refused(400)},
 	{"a size that ends with LF CR", chunks("3\n\rabc\r\n0\r\n\r\n"), refused(400)},
 	{"the last size ends with LF", chunks("3\r\nabc\r\n0\n\r\n"), refused(400)},
 	{"a chunk that ends with LF", chunks("3\r\nabc\n0\r\n\r\n"), refused(400)},

@@ -47,10 +47,10 @@ type script struct {
 	stay  bool   // reads nothing more on the connection, and leaves it open until the proxy closes it
 }
 
-func newOrigin(t *testing.T) *origin {
-	t.Helper()
+func newOrigin(tb testing.TB) *origin {
+	tb.Helper()
 	o := &origin{scripts: make(map[string]script), more: make(chan struct{}, 1)}
-	o.address = pair.Listen(t, func(_ context.Context, c net.Conn) { o.serve(c) })
+	o.address = pair.Listen(tb, func(_ context.Context, c net.Conn) { o.serve(c) })
 	return o
 }
 
@@ -68,8 +68,9 @@ func (o *origin) serve(c net.Conn) {
 			acts, scripted = o.scripts[target(m)]
 			o.mu.Unlock()
 			if early = scripted && acts.early; early {
-				io.WriteString(c, acts.raw)
 				m.framing = "none"
+				o.note(arrival{conn: conn, request: m})
+				io.WriteString(c, acts.raw)
 				return
 			}
 			if strings.EqualFold(m.value("Expect"), "100-continue") {
@@ -83,7 +84,9 @@ func (o *origin) serve(c net.Conn) {
 		if err != nil {
 			return // it ended between requests or within one: nothing whole came
 		}
-		o.note(arrival{conn: conn, request: m})
+		if !early {
+			o.note(arrival{conn: conn, request: m})
+		}
 		switch {
 		case !scripted:
 			io.WriteString(c, usualAnswer(m))

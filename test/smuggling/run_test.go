@@ -106,27 +106,27 @@ func (a *attack) methodOf() string {
 // bench is a pair with the strict origin, and a way in.
 type bench struct {
 	origin *origin
-	dial   func(t *testing.T) net.Conn
+	dial   func(tb testing.TB) net.Conn
 	n      int // of the last canary
 }
 
 // faces are the ways in: the client-side proxy, in clear, and the server-side one, as a caller with an identity.
 var faces = []string{"client side", "server side"}
 
-func newBench(t *testing.T, face string, protocol meshconfig.Protocol) *bench {
-	t.Helper()
-	b := &bench{origin: newOrigin(t)}
-	p := pair.New(t, b.origin.address, pair.Options{Protocol: protocol})
+func newBench(tb testing.TB, face string, protocol meshconfig.Protocol) *bench {
+	tb.Helper()
+	b := &bench{origin: newOrigin(tb)}
+	p := pair.New(tb, b.origin.address, pair.Options{Protocol: protocol})
 	caller := p.CallerTLS("heddle/h1")
-	b.dial = func(t *testing.T) net.Conn {
-		t.Helper()
+	b.dial = func(tb testing.TB) net.Conn {
+		tb.Helper()
 		address := p.Client
 		if face == "server side" {
 			address = p.Server
 		}
 		c, err := net.Dial("tcp", address.String())
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		c.SetDeadline(time.Now().Add(patience))
 		if face == "server side" {
@@ -183,7 +183,7 @@ func (b *bench) run(t *testing.T, a *attack, inBytes bool) {
 }
 
 // another sends a canary on a connection of its own.
-func (b *bench) another(t *testing.T) want {
+func (b *bench) another(t testing.TB) want {
 	t.Helper()
 	canary, answer, arrives := b.canary()
 	c := b.dial(t)
@@ -251,7 +251,7 @@ func mustDecline(t *testing.T, r *bufio.Reader, status int) {
 }
 
 // mustAnswer reads the answer to one request.
-func mustAnswer(t *testing.T, r *bufio.Reader, what, method, body string) {
+func mustAnswer(t testing.TB, r *bufio.Reader, what, method, body string) {
 	t.Helper()
 	m, _, err := readAnswer(r, method)
 	switch {

@@ -120,6 +120,18 @@ func Descendants(pid int) []int {
 	return out
 }
 
+// named returns those of processes whose program is called so. The kernel keeps 15 letters of a name.
+func named(pids []int, name string) []int {
+	var out []int
+	for _, pid := range pids {
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if err == nil && strings.TrimSpace(string(comm)) == name[:min(len(name), 15)] {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
 // Await waits until something listens at each address, or the process ends.
 func (p *Process) Await(addrs ...netip.AddrPort) error {
 	deadline := time.NewTimer(20 * time.Second)

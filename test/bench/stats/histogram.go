@@ -15,11 +15,8 @@ const (
 	subs    = 1 << subBits
 )
 
-// Histogram counts durations. The zero value is empty and ready. Its JSON form is the buckets that hold something.
+// Histogram counts durations. The zero value is empty and ready.
 type Histogram struct {
-	// Buckets maps the lowest value of a bucket, in nanoseconds, to how many values it holds. It is filled by Pack.
-	Buckets map[int64]int64 `json:"buckets,omitempty"`
-
 	counts []int64
 	total  int64
 }
@@ -69,38 +66,4 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		}
 	}
 	return time.Duration(lowest(len(h.counts)) - 1)
-}
-
-// Merge adds all that other counted.
-func (h *Histogram) Merge(other *Histogram) {
-	if len(other.counts) > len(h.counts) {
-		h.counts = append(h.counts, make([]int64, len(other.counts)-len(h.counts))...)
-	}
-	for i, n := range other.counts {
-		h.counts[i] += n
-	}
-	h.total += other.total
-}
-
-// Pack fills Buckets, to be written as JSON.
-func (h *Histogram) Pack() {
-	h.Buckets = map[int64]int64{}
-	for i, n := range h.counts {
-		if n > 0 {
-			h.Buckets[lowest(i)] = n
-		}
-	}
-}
-
-// Unpack is the inverse of Pack.
-func (h *Histogram) Unpack() {
-	h.counts, h.total = nil, 0
-	for v, n := range h.Buckets {
-		i := bucket(v)
-		if i >= len(h.counts) {
-			h.counts = append(h.counts, make([]int64, i+1-len(h.counts))...)
-		}
-		h.counts[i] += n
-		h.total += n
-	}
 }

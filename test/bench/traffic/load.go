@@ -33,6 +33,7 @@ type generator struct {
 	primed             int // slots whose first answer has come
 	redials            int
 	result             Result
+	latency            stats.Histogram
 }
 
 // slot carries one request at a time.
@@ -83,7 +84,7 @@ func Run(ctx context.Context, load Load) (*Result, error) {
 	if err := g.run(ctx); err != nil {
 		return nil, err
 	}
-	g.result.Latency.Pack()
+	g.result.P50, g.result.P99, g.result.P999 = g.latency.Quantile(0.5), g.latency.Quantile(0.99), g.latency.Quantile(0.999)
 	return &g.result, nil
 }
 
@@ -257,7 +258,7 @@ func (g *generator) done(s *slot) {
 		if now >= g.from && now < g.until {
 			g.result.Requests++
 			g.result.Bytes += int64(s.got)
-			g.result.Latency.Record(now - s.meant)
+			g.latency.Record(now - s.meant)
 		}
 		g.free.push(s)
 		g.fill(now)
@@ -277,7 +278,7 @@ func (g *generator) answered(meant, now time.Duration, n int64) {
 	}
 	g.result.Requests++
 	g.result.Bytes += n
-	g.result.Latency.Record(now - meant)
+	g.latency.Record(now - meant)
 }
 
 // count takes what had no answer into account.
@@ -289,7 +290,7 @@ func (g *generator) count() {
 	missing := func(meant time.Duration) {
 		if meant >= g.from && meant < g.until {
 			g.result.Unfinished++
-			g.result.Latency.Record(now - meant)
+			g.latency.Record(now - meant)
 		}
 	}
 	for _, s := range g.slots {

@@ -7,8 +7,6 @@ package traffic
 import (
 	"net/netip"
 	"time"
-
-	"github.com/heddle-mesh/heddle/test/bench/stats"
 )
 
 // Protocols of a Load.
@@ -52,8 +50,10 @@ type Result struct {
 	// Unfinished are those that were meant to be sent in time and had no answer at the end. Latency counts them as if it
 	// had come then.
 	Unfinished int64 `json:"unfinished"`
-	// Latency counts from when a request was meant to be sent.
-	Latency stats.Histogram `json:"latency"`
+	// Latencies count from when a request was meant to be sent.
+	P50  time.Duration `json:"p50"`
+	P99  time.Duration `json:"p99"`
+	P999 time.Duration `json:"p999"`
 	// Processor time of Load.Processes and Load.Others.
 	Processor time.Duration `json:"processor"`
 	Other     time.Duration `json:"other"`

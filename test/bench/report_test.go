@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/bench/peers"
+	"github.com/heddle-mesh/heddle/test/bench/traffic"
+)
+
+// newTestReport has two rounds of one work for some peers: the cost of each round in µs.
+func newTestReport(costs map[string][]float64) *report {
+	r := newReport(&run{options: &options{rounds: 2, peers: []string{"heddle", "haproxy", "nginx", "envoy"}}, out: io.Discard})
+	for peer, rounds := range costs {
+		for round, cost := range rounds {
+			r.add(measurement{
+				Peer: peer, Topology: peers.Pair, Work: works[1].Name, Round: round,
+				Result: &traffic.Result{Requests: 1000, Elapsed: time.Second, Processor: time.Duration(cost*1000) * time.Microsecond},
+			})
+		}
+	}
+	return r
+}
+
+func TestTargetsAreJudgedRoundByRound(t *testing.T) {
+	r := newTestReport(map[string][]float64{"heddle": {30, 60}, "haproxy": {40, 40}, "nginx": {30, 70}, "envoy": {100, 100}})
+	verdicts := map[string]verdict{}
+	for _, v := range r.verdicts() {
+		verdicts[v.Target+" "+v.Limit] = v
+	}
+	// 30/30 and 60/40, not the ratio of the medians.
+	first := verdicts[works[1].Name+": processor time per request at most 1.00 x the better of nginx and haproxy"]
+	if first.Verdict != missed || !strings.HasPrefix(first.Measured, "1.250 (1.000..1.500)") {
+		t.Errorf("%+v", first)
+	}
+	if v := verdicts[works[1].Name+": processor time per request at most 0.50 x envoy"]; v.Verdict != met {
+		t.Errorf("%+v", v)
+	}
+	if v := verdicts[works[0].Name+": processor time per request at most 0.50 x envoy"]; v.Verdict != unmeasured || v.Measured != unmeasured {
+		t.Errorf("what wasn't measured: %+v", v)
+	}
+	for target, v := range verdicts {
+		if strings.Contains(target, "memory") && v.Verdict != unmeasured {
+			t.Errorf("what wasn't measured: %+v", v)
+		}
+	}
+}
+
+func TestARoundWithErrorsHasNoValue(t *testing.T) {
+	r := newTestReport(map[string][]float64{"heddle": {30}})
+	r.add(measurement{Peer: "heddle", Topology: peers.Pair, Work: works[1].Name, Round: 1, Result: &traffic.Result{Requests: 100, Errors: 1}})
+	got := r.values(key{"heddle", peers.Pair, works[1].Name, false}, perRequest)
+	if len(got) != 2 || got[0] != 30 || !math.IsNaN(got[1]) {
+		t.Error(got)
+	}
+}
+
+func TestTheRateOfLatencyIsHalfOfSaturation(t *testing.T) {
+	r := newTestReport(map[string][]float64{"haproxy": {10, 10}})
+	if got := r.halfOf("haproxy", peers.Pair, works[1]); got != 500 {
+		t.Error(got)
+	}
+	if got := r.halfOf("nginx", peers.Pair, works[1]); got != 0 {
+		t.Error(got)
+	}
+}
+
+func TestThePageTellsWhatIsUnmeasured(t *testing.T) {
+	r := newTestReport(map[string][]float64{"heddle": {30, 30}, "haproxy": {20, 40}})
+	page := r.markdown()
+	for _, want := range []string{"| heddle | haproxy | nginx | envoy |", "| 30.00 (30.00..30.00) | 30.00 (20.00..40.00) | unmeasured | unmeasured |"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("it lacks %q:\n%s", want, page)
+		}
+	}
+	for _, p := range plotted {
+		if svg := r.svg(p); strings.Contains(svg, "NaN") || !strings.HasSuffix(svg, "</svg>\n") {
+			t.Errorf("%s: %s", p.file, svg)
+		}
+	}
+}
+
+func TestOnlyWhatLiesBetweenTheMarksIsReplaced(t *testing.T) {
+	page, err := between("a\n"+beginMark+"\nold\n"+endMark+"\nb", "new")
+	if want := "a\n" + beginMark + "\n\nnew\n" + endMark + "\nb"; err != nil || page != want {
+		t.Errorf("%q, %v", page, err)
+	}
+	if _, err := between("no marks", "new"); err == nil {
+		t.Error("a page without marks is taken")
+	}
+}
+
+func TestConnectionsBetweenTheSidesAreCounted(t *testing.T) {
+	const table = `  sl  local_address rem_address   st tx_queue rx_queue
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000
+   1: 0100007F:9C40 0100007F:1F90 01 00000000:00000000
+   2: 0100007F:1F90 0100007F:9C40 01 00000000:00000000
+   3: 0100007F:9C41 0100007F:1F91 01 00000000:00000000
+   4: 0100007F:9C42 0100007F:1F90 06 00000000:00000000
+`
+	if got := established(table, []int{0x1F90, 0x1F91}); got != 2 {
+		t.Error(got)
+	}
+}
+
+func TestNames(t *testing.T) {
+	if got := slug("HTTP/1.1, 1 KiB, 8,000 connections"); got != "http-1-1-1-kib-8-000-connections" {
+		t.Error(got)
+	}
+	if got := stateDir("A=b\x00HEDDLE_STATE_DIR=state\x00"); got != "state" {
+		t.Error(got)
+	}
+	for v, want := range map[float64]string{0.1234: "0.123", 12.345: "12.35", 123.45: "123.5", 12345.6: "12346"} {
+		if got := number(v); got != want {
+			t.Errorf("%v: %s, want %s", v, got, want)
+		}
+	}
+	if number(math.NaN()) != unmeasured {
+		t.Error("NaN is written as a number")
+	}
+}
+
+func TestFlags(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	o, err := parse([]string{"-quick", "-only", "http1,tls", "-rounds", "5"})
+	if err != nil || o.rounds != 5 || len(o.peers) != 2 || len(o.topologies) != 1 || o.duration != time.Second {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if got := selected(o.only, true); len(got) != 3 {
+		t.Error(got)
+	}
+	for _, args := range [][]string{{"-only", "http9"}, {"-peers", "squid"}, {"-topology", "ring"}, {"-rounds", "0"}, {"-proxy-cpus", "x"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}
