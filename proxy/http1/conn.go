@@ -325,10 +325,11 @@ func (c *Conn) Watch() error {
 }
 
 // Raw returns the connection, and what was read from it beyond the last head, after an Upgrade or CONNECT: all that comes
-// now is bytes. The bytes are valid until Release. The Conn is not used any more but for that.
+// now is bytes, without deadlines. The bytes are valid until Release. The Conn is not used any more but for that.
 func (c *Conn) Raw() (buffered []byte, conn net.Conn) {
 	c.SetDeadline(time.Time{})
 	c.arm(time.Time{})
+	_ = c.net.SetWriteDeadline(time.Time{}) // limits.SendIdle is for messages
 	c.closing = true
 	if c.in.buf == nil {
 		return nil, c.net
@@ -343,9 +344,9 @@ func (c *Conn) Alive() bool {
 }
 
 // Reusable says whether the connection can carry another request: both messages have ended as they should, nobody said
-// close, and nothing is behind an answer.
+// close or interrupted it, and nothing is behind an answer.
 func (c *Conn) Reusable() bool {
-	if c.asking && c.in.r < c.in.w {
+	if c.asking && c.in.r < c.in.w || c.interrupted.Load() {
 		return false
 	}
 	return !c.closing && !c.pending && c.in.err == nil && c.out.err == nil && c.body.ended() && c.out.ended()
