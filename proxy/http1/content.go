@@ -168,6 +168,30 @@ func (c *Conn) Await() error {
 	return nil
 }
 
+// More reads content that has come by now, without waiting, where Peek has none, and says whether Peek has something to
+// say then. Of what is not TCP it does not know.
+func (c *Conn) More() bool {
+	in := &c.in
+	if p, err := c.Peek(); len(p) > 0 || err != nil {
+		return true
+	}
+	if in.err != nil || in.buf == nil || c.interrupted.Load() {
+		return false
+	}
+	if in.r == in.w {
+		in.r, in.w = in.floor, in.floor
+	}
+	if len(in.buf.b)-in.w < room {
+		return false
+	}
+	n, err := c.ready.readNow(c.net, in.buf.b[in.w:])
+	in.w += n
+	if err != nil {
+		in.err = err
+	}
+	return n > 0
+}
+
 // keep puts back a byte that was read behind the content.
 func (c *Conn) keep(b byte) error {
 	in := &c.in

@@ -20,11 +20,13 @@ type ready struct {
 	try  func(fd uintptr) bool // tried
 	wake func(fd uintptr) bool // woken
 	look func(fd uintptr)      // looked
+	once func(fd uintptr)      // taken
 
 	buf  *buffer // what was read
 	size int     // to be asked for
 	n    int
 	err  error
+	into []byte // to be read into once
 	woke bool
 	some bool // what look saw
 }
@@ -52,7 +54,8 @@ func (r *ready) find(c *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	r.tcp, r.raw, r.try, r.wake, r.look = c, raw, r.tried, r.woken, r.looked
+	r.tcp, r.raw = c, raw
+	r.try, r.wake, r.look, r.once = r.tried, r.woken, r.looked, r.taken
 	return nil
 }
 
@@ -88,8 +91,18 @@ func (r *ready) tried(fd uintptr) bool {
 	if r.buf == nil {
 		r.buf = newBuffer(r.size)
 	}
+	if r.take(fd, r.buf.b) {
+		return true
+	}
+	r.buf.free()
+	r.buf = nil
+	return false
+}
+
+// take reads once. It returns false if nothing is there.
+func (r *ready) take(fd uintptr, p []byte) bool {
 	for {
-		n, err := syscall.Read(int(fd), r.buf.b)
+		n, err := syscall.Read(int(fd), p)
 		switch {
 		case n > 0:
 			r.n = n
@@ -98,8 +111,6 @@ func (r *ready) tried(fd uintptr) bool {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
-			r.buf.free()
-			r.buf = nil
 			return false
 		default:
 			r.err = &net.OpError{
@@ -109,6 +120,26 @@ func (r *ready) tried(fd uintptr) bool {
 		return true
 	}
 }
+
+// readNow reads what is there, and does not wait. It knows TCP alone.
+func (r *ready) readNow(c net.Conn, p []byte) (int, error) {
+	tcp, ok := under(c).(*net.TCPConn)
+	if !ok {
+		return 0, nil
+	}
+	err := r.find(tcp)
+	if err == nil {
+		r.into, r.n, r.err = p, 0, nil
+		err = r.raw.Control(r.once)
+		r.into = nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return r.n, r.err
+}
+
+func (r *ready) taken(fd uintptr) { r.take(fd, r.into) }
 
 // wait waits until reading gives something: bytes, the end or an error. Of what it does not know it says so at once.
 func (r *ready) wait(c net.Conn) error {

@@ -89,6 +89,45 @@ func TestAwait(t *testing.T) {
 	}
 }
 
+// TestMore reads what is there and does not wait.
+func TestMore(t *testing.T) {
+	ours, peer := pair(t)
+	c := New(ours, &defaults, nil)
+	send(peer, 0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+	var h message.Head
+	if err := c.ReadResponse(&h, get); err != nil {
+		t.Fatal(err)
+	}
+	if c.More() {
+		t.Error("there is more already")
+	}
+	for _, b := range []string{"a", "b"} {
+		send(peer, 0, b)
+		if err := c.Await(); err != nil || !c.More() {
+			t.Fatalf("there is no more, %v", err)
+		}
+		if p, err := c.Peek(); string(p) != b || err != nil || h.Length != 2 {
+			t.Errorf("got %q, %v", p, err)
+		}
+		c.Discard(1)
+	}
+	if _, err := c.Peek(); !c.More() || !errors.Is(err, io.EOF) {
+		t.Errorf("the end: %v", err)
+	}
+	for _, end := range []func(){func() { peer.Close() }, func() { ours.Close() }} {
+		c.body = body{kind: toEnd}
+		end()
+		_ = c.Await()
+		if c.More() {
+			t.Error("there is more behind the end")
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("got %d, %v", n, err)
+		}
+		c.in.err = nil
+	}
+}
+
 // sockets carry requests between a caller and a server over TCP.
 type sockets struct {
 	proxied

@@ -351,3 +351,24 @@ func writeLarge(t *testing.T, kind string, length int64, size int) {
 		t.Errorf("%d bytes arrived of %d", len(answer.content), len(whole))
 	}
 }
+
+// TestRecall takes an answer back as long as nothing of it was sent.
+func TestRecall(t *testing.T) {
+	m := &memory{in: []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}
+	c := New(m, &defaults, nil)
+	if _, err := readRequest(c); err != nil {
+		t.Fatal(err)
+	}
+	before := c.Written()
+	err := c.WriteResponse(&message.Head{Status: 200, Length: 5})
+	_, werr := c.Write([]byte("abc"))
+	if err = errors.Join(err, werr); err != nil || !c.Recall(before) || c.Reusable() {
+		t.Fatalf("it was not taken back, %v", err)
+	}
+	if err := errors.Join(c.WriteResponse(&message.Head{Status: 502}), c.End(nil), c.Flush()); err != nil || !c.Reusable() {
+		t.Fatalf("another one: %v", err)
+	}
+	if want := "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"; string(m.out) != want || c.Recall(before) {
+		t.Errorf("got %q, want %q, for good", m.out, want)
+	}
+}
