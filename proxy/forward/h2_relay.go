@@ -22,36 +22,40 @@ type h2relay struct {
 	on     *h2conn
 	caller *http2.Stream
 
-	mu sync.Mutex
-	exchange
-	over    bool // finish was called; nothing is to be done any more
-	heads   *h2heads
-	upload  h2upload
-	try     *h2try // what carries it now, or nil
-	first   h2try
-	held    *h2try // that is not to be opened before the request has ended, or nil
-	stale   int    // connections in a row that ended before they took it
-	ended   bool   // the answer has ended
-	waiting int    // bytes of the answer that the caller's stream holds
-	timer   *time.Timer
+	mu       sync.Mutex
+	*h2state        // of the request while it runs; nil before and when it is over
+	over     bool   // finish was called; nothing is to be done any more
+	shared   bool   // the pool may be reading out, so that the state cannot be used again
+	try      *h2try // what carries it now, or nil
+	first    h2try
+	held     *h2try // that is not to be opened before the request has ended, or nil
+	stale    int    // connections in a row that ended before they took it
+	ended    bool   // the answer has ended
+	waiting  int    // bytes of the answer that the caller's stream holds
+	timer    *time.Timer
 }
 
-// h2heads is the memory of the heads of a request: as it came and as it is sent.
-type h2heads struct{ request, out message.Head }
+// h2state is what a request needs while it runs. It is used again, unlike the h2relay, which has to stay what it is until
+// nobody knows its streams any more.
+type h2state struct {
+	exchange
+	in, out message.Head // as it came, and as it is sent
+	upload  h2upload
+}
 
-var h2headsPool = sync.Pool{New: func() any { return new(h2heads) }}
+var h2states = sync.Pool{New: func() any { return new(h2state) }}
 
 // Head implements http2.Sink: the request begins.
 func (r *h2relay) Head(h *message.Head, end bool) {
-	heads, _ := h2headsPool.Get().(*h2heads)
-	fields := append(heads.request.Fields[:0], h.Fields...)
-	heads.request = *h
-	heads.request.Fields = fields
+	state, _ := h2states.Get().(*h2state)
+	fields := append(state.in.Fields[:0], h.Fields...)
+	state.in = *h
+	state.in.Fields = fields
 
 	r.mu.Lock()
-	r.heads = heads
+	r.h2state = state
 	r.upload.init(r.on.side, end)
-	r.begin(r.on.side, r.on.served, upstream.HTTP2, &heads.request, r)
+	r.begin(r.on.side, r.on.served, upstream.HTTP2, &state.in, r)
 	why := r.expects()
 	if why == nil {
 		why = r.route()
@@ -59,12 +63,12 @@ func (r *h2relay) Head(h *message.Head, end bool) {
 	if why == nil {
 		why = r.next()
 	}
-	last := r.last
+	last, tunnel := r.last, r.tunnel
 	var t *h2try
 	switch {
 	case why != nil:
 		r.turnDown(why)
-	case !end && h.Length == 0 && !r.tunnel:
+	case !end && h.Length == 0 && !tunnel:
 		// Content that must not come would be known too late: its end, or what is wrong with it, is waited for.
 		r.arm()
 		r.held = r.newTry()
@@ -205,9 +209,9 @@ func (r *h2relay) cut(why *refusal.Error) {
 }
 
 // tooLate runs when the route's timeout passes.
-func (r *h2relay) tooLate() { r.giveUp(r.late) }
+func (r *h2relay) tooLate() { r.giveUp(func() *refusal.Error { return r.late() }) }
 
-// giveUp ends the request unless it is over.
+// giveUp ends the request unless it is over. why is called with the lock held.
 func (r *h2relay) giveUp(why func() *refusal.Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -264,7 +268,7 @@ func (r *h2relay) abandon(code http2.Code) {
 		if t.wait != nil {
 			t.wait.Cancel()
 		}
-		r.heads = nil // the pool may just be reading them
+		r.shared = true
 		return
 	}
 	t.stream.Reset(code)
@@ -278,12 +282,10 @@ func (r *h2relay) end() {
 	}
 	r.finish()
 	r.upload.release()
-	if r.try != nil && r.try.stream == nil {
-		r.heads = nil // likewise
+	state := r.h2state
+	r.h2state = nil
+	if !r.shared && (r.try == nil || r.try.stream != nil) {
+		h2states.Put(state)
 	}
 	r.try = nil
-	if r.heads != nil {
-		h2headsPool.Put(r.heads)
-		r.heads = nil
-	}
 }

@@ -36,7 +36,7 @@ func (r *h2relay) newTry() *h2try {
 	}
 	t.r = r
 	r.try = t
-	r.outgoing(&r.heads.out)
+	r.outgoing(&r.out)
 	r.upload.at = 0
 	return t
 }
@@ -49,7 +49,7 @@ func (t *h2try) open() {
 		r.mu.Unlock()
 		return
 	}
-	endpoint, out, end := r.pick.Endpoint, &r.heads.out, r.upload.isEmpty()
+	endpoint, out, end := r.pick.Endpoint, &r.out, r.upload.isEmpty()
 	t.whole = end
 	version := r.upstreamVersion()
 	r.mu.Unlock()

@@ -27,7 +27,9 @@ var h2buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-func (u *h2upload) init(s *side, end bool) { u.side, u.keep, u.ended = s, true, end }
+func (u *h2upload) init(s *side, end bool) {
+	*u = h2upload{side: s, keep: true, ended: end}
+}
 
 // isEmpty says whether the request has ended without content or trailer.
 func (u *h2upload) isEmpty() bool { return u.ended && len(u.held) == 0 && u.trailer == nil }
