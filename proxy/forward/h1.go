@@ -14,6 +14,7 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/http1"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
@@ -201,6 +202,9 @@ func (d *h1) cut(why *refusal.Error) {
 	d.stopped = why
 	if d.up != nil {
 		d.up.Interrupt()
+		if c, ok := d.up.(*upstream.Conn1); ok {
+			go c.Close() // something may be writing to it; it may take a while to say so
+		}
 	}
 	if d.cancel != nil {
 		close(d.cancel)
@@ -210,8 +214,17 @@ func (d *h1) cut(why *refusal.Error) {
 	case d.sever != nil:
 		d.sever(why)
 	case d.begun:
-		d.served.Close()
+		d.breakOff()
 	}
+}
+
+// breakOff ends the connection so that the caller sees that the answer is not whole.
+func (d *h1) breakOff() {
+	if d.request.HTTP10 {
+		socket.Reset(d.served.content) // the end of the connection may be that of the answer
+		return
+	}
+	d.served.Close()
 }
 
 // over says why the request must end, or nil: it was cut, or its time has passed.
@@ -248,6 +261,23 @@ func (d *h1) drop() {
 	}
 }
 
+// letGo gives the connection back after an answer that the caller does not get, if that is all here.
+func (d *h1) letGo() {
+	up := d.release()
+	for !d.content.running() && d.content.ended() { // nobody writes to it any more
+		p, err := up.Peek()
+		if errors.Is(err, io.EOF) {
+			up.Put(d.side.Clock())
+			return
+		}
+		if err != nil || len(p) == 0 {
+			break
+		}
+		up.Discard(len(p))
+	}
+	up.Close()
+}
+
 // refuse answers that the request is not carried, or breaks the answer off that has begun.
 func (d *h1) refuse(why *refusal.Error) {
 	d.drop()
@@ -257,15 +287,15 @@ func (d *h1) refuse(why *refusal.Error) {
 	}
 	body, ok := d.x.refuse(why, &d.reply)
 	if !ok {
-		d.conn.Flush() // what has come of the answer; then it breaks off
-		d.served.Close()
+		d.conn.Flush() // what has come of it
+		d.breakOff()
 		return
 	}
 	if !whole {
 		d.reply.Close = true
 	}
 	if d.say(body) != nil {
-		d.served.Close()
+		d.breakOff()
 		return
 	}
 	d.said = true

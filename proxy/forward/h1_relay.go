@@ -61,16 +61,6 @@ func (d *h1) copy() *refusal.Error {
 	for {
 		p, err := up.Peek()
 		switch {
-		case errors.Is(err, io.EOF):
-			if err := d.conn.End(d.x.trailer(up.Trailer())); err != nil {
-				return d.unsent(err)
-			}
-			if err := d.conn.Flush(); err != nil {
-				return d.unsent(err)
-			}
-			return nil
-		case err != nil:
-			return d.broken(err)
 		case len(p) > 0:
 			n, err := d.conn.Write(p)
 			d.x.event.BytesOut += int64(n)
@@ -78,6 +68,10 @@ func (d *h1) copy() *refusal.Error {
 				return d.unsent(err)
 			}
 			up.Discard(len(p))
+		case errors.Is(err, io.EOF):
+			return d.end(up)
+		case err != nil:
+			return d.broken(err)
 		default:
 			if err := d.conn.Flush(); err != nil {
 				return d.unsent(err)
@@ -87,6 +81,17 @@ func (d *h1) copy() *refusal.Error {
 			}
 		}
 	}
+}
+
+// end ends the answer.
+func (d *h1) end(up endpointConn) *refusal.Error {
+	if err := d.conn.End(d.x.trailer(up.Trailer())); err != nil {
+		return d.unsent(err)
+	}
+	if err := d.conn.Flush(); err != nil {
+		return d.unsent(err)
+	}
+	return nil
 }
 
 // more waits for more of the answer's content and sends it on. Where it may take long, no memory waits with it.

@@ -295,6 +295,20 @@ func TestHTTP10Callers(t *testing.T) {
 	}
 }
 
+func TestAnAnswerToAnHTTP10CallerThatBreaksOffLooksSo(t *testing.T) {
+	p := newPair(t, asHTTP, rawApp(t, func(c net.Conn, in *bufio.Reader) {
+		until(t, in, "\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")
+		pause(20 * time.Millisecond)
+	}), settings{})
+	c := newTalk(t, p)
+	c.say("GET / HTTP/1.0\r\nHost: cart\r\n\r\n")
+	until(t, c.in, "\r\n\r\nbegun")
+	if b, err := c.in.ReadByte(); err == nil || err == io.EOF {
+		t.Errorf("it ended with %q, %v", b, err)
+	}
+}
+
 // Content that is still coming goes to the second endpoint from its start.
 func TestContentThatStreamsIsSentToASecondEndpoint(t *testing.T) {
 	var served atomic.Int64

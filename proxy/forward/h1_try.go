@@ -41,7 +41,11 @@ func (d *h1) send() *refusal.Error {
 			}
 			return x.why(failure)
 		}
-		d.drop()
+		if failure == nil {
+			d.letGo()
+		} else {
+			d.drop()
+		}
 	}
 }
 
@@ -127,8 +131,8 @@ func (d *h1) ask(up endpointConn) error {
 // Whether the caller is still there is looked after when an answer takes longer than this. It is a bit more or less, so
 // that a busy connection's deadline is seldom set.
 const (
-	patience = 100 * time.Millisecond
-	grain    = 64 * time.Millisecond
+	patience = int(100 * time.Millisecond)
+	grain    = int(64 * time.Millisecond)
 )
 
 // patience has the next reads from the endpoint end when it is time to see whether the caller is still there.
@@ -137,7 +141,8 @@ func (d *h1) patience(up endpointConn) {
 		up.SetDeadline(d.deadline) // who sends the content sees it
 		return
 	}
-	until := d.x.event.Start.Truncate(grain).Add(patience + grain)
+	now := d.x.event.Start
+	until := time.Unix(now.Unix(), int64(now.Nanosecond()/grain*grain+grain+patience))
 	if !d.deadline.IsZero() && d.deadline.Before(until) {
 		until = d.deadline
 	}
