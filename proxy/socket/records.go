@@ -35,6 +35,7 @@ type records struct {
 
 	mu     sync.Mutex // held while something is written that was gathered
 	gather bool
+	sent   bool   // something has left since it began to
 	out    []byte // borrowed while it holds something
 	used   int    // of out
 }
@@ -108,7 +109,9 @@ func (r *records) Write(p []byte) (int, error) {
 		}
 	}
 	if len(r.out) < len(p) {
-		return r.Conn.Write(p)
+		n, err := r.Conn.Write(p)
+		r.sent = r.sent || n > 0
+		return n, err
 	}
 	r.used += copy(r.out[r.used:], p)
 	return len(p), nil
@@ -119,8 +122,8 @@ func (r *records) flush() error {
 	if r.used == 0 {
 		return nil
 	}
-	_, err := r.Conn.Write(r.out[:r.used])
-	r.used = 0
+	n, err := r.Conn.Write(r.out[:r.used])
+	r.used, r.sent = 0, r.sent || n > 0
 	return err
 }
 
@@ -128,20 +131,20 @@ func (r *records) flush() error {
 func (r *records) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gather = true
+	r.gather, r.sent = true, false
 }
 
-// end writes what was gathered.
-func (r *records) end() error {
+// end writes what was gathered, and says whether anything has left since begin.
+func (r *records) end() (sent bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gather = false
-	err := r.flush()
+	err = r.flush()
 	if r.out != nil {
 		giveBack(r.source.budget, r.out)
 		r.out = nil
 	}
-	return err
+	return r.sent, err
 }
 
 // Close implements net.Conn.

@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -88,7 +89,8 @@ func (t *TLS) Quiet() bool {
 	return !t.more && here == 0 && t.records.source.quiet()
 }
 
-// Write implements net.Conn. More than a record leaves in as few system calls as it takes.
+// Write implements net.Conn. More than a record leaves in as few system calls as it takes. When it fails, the peer may have
+// as many bytes as it says, or fewer; none only if it has none.
 func (t *TLS) Write(b []byte) (int, error) {
 	if len(b) <= recordPlaintext {
 		return t.Conn.Write(b)
@@ -102,10 +104,11 @@ func (t *TLS) Write(b []byte) (int, error) {
 	defer t.busy.Store(false)
 	t.records.begin()
 	n, err := t.Conn.Write(b)
-	if end := t.records.end(); err == nil && end != nil {
-		return 0, end
+	sent, end := t.records.end()
+	if !sent {
+		n = 0
 	}
-	return n, err
+	return n, cmp.Or(err, end)
 }
 
 // Close implements net.Conn. A Write that waits is broken off, as crypto/tls does with its own.

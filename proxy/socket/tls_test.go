@@ -166,3 +166,37 @@ func TestWritersAndReadersAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// breaking lets some bytes through and then breaks.
+type breaking struct {
+	net.Conn
+	left int // less than 0: no end
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.left < 0 {
+		return b.Conn.Write(p)
+	}
+	n, err := b.Conn.Write(p[:min(b.left, len(p))])
+	b.left -= n
+	if err == nil && n < len(p) {
+		err = syscall.EPIPE
+	}
+	return n, err
+}
+
+// Whether a request may be sent once more is decided by what Write says.
+func TestAWriteThatBreaksSaysWhatMayHaveArrived(t *testing.T) {
+	for name, left := range map[string]int{"nothing": 0, "some records": 2 * recordMost, "all but a byte": 4*recordMost - 1} {
+		t.Run(name, func(t *testing.T) {
+			near, far := tcpPair(t)
+			wire := &breaking{Conn: far, left: -1}
+			_, client := secure(t, near, wire, nil, nil)
+			wire.left = left
+			n, err := client.Write(noise(6 * recordPlaintext))
+			if !errors.Is(err, syscall.EPIPE) || (n == 0) != (left == 0) || n > 0 && n < left/recordMost*recordPlaintext {
+				t.Errorf("%d bytes of records left, and Write says %d, %v", left, n, err)
+			}
+		})
+	}
+}

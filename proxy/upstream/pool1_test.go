@@ -241,3 +241,23 @@ func TestEveryoneWhoWaitsIsToldThatNobodyListens(t *testing.T) {
 		refused(t, <-failures, refusal.ConnectFailed, true)
 	}
 }
+
+// A request that has to end interrupts its connection, perhaps just when it has its whole answer.
+func TestAConnectionThatWasInterruptedIsNotKept(t *testing.T) {
+	_, key := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	e := registry(t, Options{}).Acquire(key)
+	defer e.Release()
+	c, why := begin(e, http.MethodGet, "")
+	if why != nil {
+		t.Fatal(why)
+	}
+	if body, err := io.ReadAll(c); string(body) != "ok" || err != nil {
+		t.Fatalf("%q, %v", body, err)
+	}
+	c.Interrupt()
+	c.Put(time.Now())
+	if again := e.Reuse(time.Now()); again != nil {
+		t.Error("it was kept")
+		again.Close()
+	}
+}
