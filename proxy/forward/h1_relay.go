@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
 // buffer is memory for content that passes: four records of TLS, which one system call takes.
@@ -72,6 +73,8 @@ func (d *h1) copy() *refusal.Error {
 			return d.end(up)
 		case err != nil:
 			return d.broken(err)
+		case d.reply.Length <= joined && d.conn.Written() == d.written && more(up):
+			// It came in several pieces, and goes on in one.
 		default:
 			if err := d.conn.Flush(); err != nil {
 				return d.unsent(err)
@@ -81,6 +84,15 @@ func (d *h1) copy() *refusal.Error {
 			}
 		}
 	}
+}
+
+// joined is the most content that is looked for before the head is sent.
+const joined = 16 << 10
+
+// more says whether more of an answer is here than was seen, without waiting for it.
+func more(up endpointConn) bool {
+	c, ok := up.(*upstream.Conn1)
+	return ok && c.More()
 }
 
 // end ends the answer.
