@@ -21,6 +21,7 @@ const (
 type buffer struct {
 	b      []byte
 	budget *limits.Budget // from which it was taken, or nil
+	older  *buffer        // has strings of the same message, or nil
 }
 
 var pools = [...]struct {
@@ -49,16 +50,17 @@ func newBuffer(n int) *buffer {
 	return &buffer{b: make([]byte, n)}
 }
 
-// free gives a buffer back; nil is allowed. Nothing may point into it any more.
+// free gives a buffer back, and those older; nil is allowed. Nothing may point into it any more.
 func (b *buffer) free() {
-	if b == nil {
-		return
-	}
-	b.budget.Give(len(b.b))
-	b.budget = nil
-	for i := range pools {
-		if len(b.b) == pools[i].size {
-			pools[i].pool.Put(b)
+	for b != nil {
+		older := b.older
+		b.budget.Give(len(b.b))
+		b.budget, b.older = nil, nil
+		for i := range pools {
+			if len(b.b) == pools[i].size {
+				pools[i].pool.Put(b)
+			}
 		}
+		b = older
 	}
 }

@@ -305,7 +305,7 @@ func (c *Conn) makeRoom() error {
 	}
 	n := copy(next.b, held)
 	if in.floor > 0 {
-		in.kept = in.buf
+		in.buf.older, in.kept = in.kept, in.buf
 	} else {
 		in.buf.free()
 	}
