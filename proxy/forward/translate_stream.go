@@ -290,6 +290,28 @@ func (s *streamed) Read(p []byte) (int, error) {
 	}
 }
 
+// Await implements endpointConn: it waits until there is something to be read, be it an end. What waits to be read is on
+// the stream, and no memory waits with it.
+func (s *streamed) Await() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		here, err := s.peek()
+		if len(here) > 0 || errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.await(s.limit); err != nil {
+			return err
+		}
+	}
+}
+
+// Release implements endpointConn: a stream borrows nothing.
+func (s *streamed) Release() {}
+
 // Trailer implements endpointConn.
 func (s *streamed) Trailer() []message.Field {
 	s.mu.Lock()
