@@ -27,8 +27,12 @@ type ready struct {
 	n    int
 	err  error
 	into []byte // to be read into once
-	woke bool
-	some bool // what look saw
+	send []byte // to be sent before anything is waited for, or nil
+	sent int
+	// unsent is what sending failed with.
+	unsent error
+	woke   bool
+	some   bool // what look saw
 }
 
 // under returns the connection that reads and writes the same bytes, below what is around it; nil while something that was
@@ -86,8 +90,14 @@ func (r *ready) read(c net.Conn, size int) (buf *buffer, n int, err error) {
 	return nil, 0, err
 }
 
-// tried reads, if there is something.
+// tried reads, if there is something. Where something is to be sent first it sends that, and has the poller waited for: the
+// answer cannot be here, and what comes from now on is not missed, because waiting had begun before.
 func (r *ready) tried(fd uintptr) bool {
+	if r.send != nil {
+		r.sent, r.unsent = r.tcp.Write(r.send)
+		r.send, r.err = nil, r.unsent
+		return r.err != nil
+	}
 	if r.buf == nil {
 		r.buf = newBuffer(r.size)
 	}

@@ -4,6 +4,7 @@ package http1
 
 import (
 	"errors"
+	"net"
 
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
@@ -36,6 +37,35 @@ func (c *Conn) ReadResponse(h, request *message.Head) error {
 		c.pending = false
 	}
 	return nil
+}
+
+// Ask sends what waits, which is all of the request that was written, and reads the head of its answer as ReadResponse
+// does. Towards TCP, with a deadline (SetDeadline), it saves the read that would find nothing yet.
+func (c *Conn) Ask(h, request *message.Head) error {
+	o := &c.out
+	if _, isTCP := under(c.net).(*net.TCPConn); !isTCP || o.n == 0 || o.err != nil || c.in.r < c.in.w || c.in.limit.IsZero() {
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		return c.ReadResponse(h, request)
+	}
+	c.armSend()
+	c.ready.send, c.ready.sent, c.ready.unsent = o.buf.b[:o.n], 0, nil
+	err := c.ReadResponse(h, request)
+	if c.ready.send != nil { // it did not come to that
+		c.ready.send = nil
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		return err
+	}
+	o.written.Add(int64(c.ready.sent))
+	o.n = 0
+	if c.ready.unsent != nil {
+		return c.sent(c.ready.unsent)
+	}
+	o.release()
+	return err
 }
 
 func badAnswer(detail string) error { return &ProtocolError{502, detail} }

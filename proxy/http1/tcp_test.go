@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -128,17 +129,99 @@ func TestMore(t *testing.T) {
 	}
 }
 
+// TestAsk sends a request and reads its answer in one, and says what went wrong with either.
+func TestAsk(t *testing.T) {
+	request := &message.Head{Method: "GET", Authority: "a", Path: "/"}
+	const whole = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	var h message.Head
+	start := func(t *testing.T, deadline time.Duration) (*Conn, *net.TCPConn) {
+		t.Helper()
+		ours, peer := pair(t)
+		c := New(ours, &defaults, nil)
+		if c.SetDeadline(time.Now().Add(deadline)); deadline == 0 {
+			c.SetDeadline(time.Time{})
+		}
+		if err := c.WriteRequest(request); err != nil {
+			t.Fatal(err)
+		}
+		return c, peer.(*net.TCPConn)
+	}
+	hear := func(t *testing.T, peer net.Conn) {
+		t.Helper()
+		got := make([]byte, len(whole))
+		if _, err := io.ReadFull(peer, got); err != nil || string(got) != whole {
+			t.Errorf("it got %q, %v", got, err)
+		}
+	}
+	for _, deadline := range []time.Duration{0, time.Hour} {
+		t.Run("an answer", func(t *testing.T) {
+			c, peer := start(t, deadline)
+			go func() {
+				hear(t, peer)
+				_, _ = io.WriteString(peer, "HTTP/1.1 204 No Content\r\n\r\n")
+			}()
+			if err := c.Ask(&h, request); err != nil || h.Status != 204 || c.Written() != int64(len(whole)) || c.End(nil) != nil || !c.Reusable() {
+				t.Errorf("got %+v, %v", h, err)
+			}
+		})
+	}
+	t.Run("a deadline that has passed", func(t *testing.T) {
+		c, peer := start(t, -time.Second)
+		if err := c.Ask(&h, request); !errors.Is(err, ErrIdle) {
+			t.Error(err)
+		}
+		hear(t, peer)
+		c.SetDeadline(time.Time{})
+		send(peer, 0, "HTTP/1.1 204 No Content\r\n\r\n")
+		if err := c.ReadResponse(&h, request); err != nil || h.Status != 204 {
+			t.Errorf("got %+v, %v", h, err)
+		}
+	})
+	t.Run("no answer", func(t *testing.T) {
+		c, peer := start(t, time.Millisecond)
+		if err := c.Ask(&h, request); !errors.Is(err, ErrIdle) {
+			t.Error(err)
+		}
+		hear(t, peer)
+	})
+	t.Run("the server is gone", func(t *testing.T) {
+		c, peer := start(t, time.Hour)
+		_ = peer.SetLinger(0)
+		peer.Close()
+		if err := c.Ask(&h, request); err == nil || errors.Is(err, ErrIdle) || c.Reusable() || c.Alive() {
+			t.Error(err)
+		}
+	})
+	t.Run("a server that takes nothing", func(t *testing.T) {
+		c, _ := start(t, time.Hour)
+		set := defaults
+		set.SendIdle = time.Nanosecond
+		c.set = &set
+		if err := c.Ask(&h, request); !errors.Is(err, os.ErrDeadlineExceeded) || c.Reusable() || c.Alive() {
+			t.Error(err)
+		}
+	})
+	t.Run("closed by us", func(t *testing.T) {
+		c, _ := start(t, time.Hour)
+		c.NetConn().Close()
+		if err := c.Ask(&h, request); !errors.Is(err, net.ErrClosed) || c.Written() != 0 {
+			t.Error(err)
+		}
+	})
+}
+
 // sockets carry requests between a caller and a server over TCP.
 type sockets struct {
 	proxied
 	caller, server net.Conn
 	answer         []byte
+	until          time.Time      // the deadline of answers
 	read           [64 << 10]byte // the caller's
 }
 
 func newSockets(t testing.TB, answer []byte) *sockets {
 	t.Helper()
-	s := &sockets{answer: answer}
+	s := &sockets{answer: answer, until: time.Now().Add(time.Hour)}
 	caller, in := pair(t)
 	out, server := pair(t)
 	s.caller, s.server = caller, server
@@ -157,6 +240,16 @@ func newSockets(t testing.TB, answer []byte) *sockets {
 	return s
 }
 
+// ask is forward with what follows.
+func (s *sockets) ask() error {
+	message.DropHopByHop(&s.request)
+	s.out.SetDeadline(s.until)
+	if err := errors.Join(s.out.WriteRequest(&s.request), relay(s.out, s.in)); err != nil {
+		return err
+	}
+	return s.out.Ask(&s.proxied.answer, &s.request)
+}
+
 func (s *sockets) carry(t testing.TB) {
 	t.Helper()
 	if _, err := s.caller.Write(browserBytes); err != nil {
@@ -166,8 +259,7 @@ func (s *sockets) carry(t testing.TB) {
 		t.Fatal("the server has gone")
 	}
 	steps := [...]error{
-		s.in.Wait(time.Time{}), s.in.ReadRequest(&s.request), s.forward(),
-		s.out.ReadResponse(&s.proxied.answer, &s.request), s.back(),
+		s.in.Wait(time.Time{}), s.in.ReadRequest(&s.request), s.ask(), s.back(),
 	}
 	for i, err := range steps {
 		if err != nil {
