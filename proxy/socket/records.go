@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
@@ -32,6 +33,7 @@ type records struct {
 	headed int                // as far as it has been
 	body   int                // bytes of it that are left
 	ended  bool               // the connection, and not by close_notify
+	dry    bool               // nothing is to be read: it is as if a deadline had passed
 
 	mu     sync.Mutex // held while something is written that was gathered
 	gather bool
@@ -46,6 +48,9 @@ func newRecords(c net.Conn, budget *limits.Budget) *records {
 
 // Read implements net.Conn, for crypto/tls.
 func (r *records) Read(p []byte) (int, error) {
+	if r.dry {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if err := r.wait(); err != nil {
 		return 0, err
 	}

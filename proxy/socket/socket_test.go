@@ -105,6 +105,23 @@ func TestQuiet(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a record that was read to its end and no further", func(t *testing.T) {
+		ours, theirs := tlsPair(t, nil, nil)
+		for _, text := range []string{"abc", "defghi"} {
+			io.WriteString(theirs, text)
+			for range len(text) / 3 {
+				if _, err := io.ReadFull(ours, make([]byte, 2)); err != nil || ours.Quiet() {
+					t.Errorf("quiet in %q, %v", text, err)
+				}
+				if _, err := io.ReadFull(ours, make([]byte, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+			if !ours.Quiet() {
+				t.Errorf("not quiet behind %q", text)
+			}
+		}
+	})
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()

@@ -21,6 +21,8 @@ type TLS struct {
 	*tls.Conn
 	records *records
 	more    bool // crypto/tls may hold decrypted bytes
+	one     [1]byte
+	kept    bool // one is to be read next
 
 	writing sync.Mutex // held by who has records gathered
 	busy    atomic.Bool
@@ -42,6 +44,10 @@ func Server(c net.Conn, config *tls.Config, budget *limits.Budget) *TLS {
 // Read implements net.Conn. An end without close_notify is io.ErrUnexpectedEOF: somebody may have cut it short (RFC 8446,
 // 6.1), which crypto/tls lets pass between records.
 func (t *TLS) Read(b []byte) (int, error) {
+	if t.kept && len(b) > 0 {
+		t.kept = false
+		return copy(b, t.one[:]), nil // and more is true
+	}
 	n, err := t.Conn.Read(b)
 	t.more = n > 0 && n == len(b)
 	if err != nil {
@@ -86,7 +92,17 @@ func (t *TLS) wait() error {
 // request when its peer owes nothing. It does not wait and does not allocate.
 func (t *TLS) Quiet() bool {
 	here, _ := t.records.next()
-	return !t.more && here == 0 && t.records.source.quiet()
+	return here == 0 && !t.holds() && t.records.source.quiet()
+}
+
+// holds says whether crypto/tls holds decrypted bytes.
+func (t *TLS) holds() bool {
+	if t.more && !t.kept {
+		t.records.dry = true
+		n, _ := t.Conn.Read(t.one[:])
+		t.records.dry, t.more, t.kept = false, n > 0, n > 0
+	}
+	return t.more
 }
 
 // Write implements net.Conn. More than a record leaves in as few system calls as it takes. When it fails, the peer may have
