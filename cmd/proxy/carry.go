@@ -115,6 +115,7 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 			}
 		})
 	}
+	start(newTidier().run)
 	start(p.agent.Run)
 	start(func(ctx context.Context) error { p.tables.Run(ctx, p.agent); return nil })
 	for _, l := range p.listeners(ports) {
@@ -123,7 +124,7 @@ func (p *proxy) carry(ctx context.Context, ports *openPorts) error {
 	start(func(ctx context.Context) error { return p.server.Serve(ctx, ports.admin) })
 	start(func(ctx context.Context) error { return p.socket.Serve(ctx, ports.socket) })
 	p.log.Info("Carrying traffic", "version", version, "identity", p.config.identity.String(), "pod", p.config.podName,
-		"node", p.config.nodeName, "listeners", ports.String(), "maxConnections", maxConnections(p.config.limits.Connections), "memory", p.budget.Most())
+		"node", p.config.nodeName, "listeners", ports.String(), "maxConnections", p.maxConnections, "memory", p.budget.Most())
 
 	select {
 	case <-ctx.Done():

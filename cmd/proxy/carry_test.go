@@ -147,22 +147,21 @@ func TestAPortThatIsTakenIsNamed(t *testing.T) {
 
 func TestConnectionsAreBoundedByFilesAndMemory(t *testing.T) {
 	for name, c := range map[string]struct {
-		files  uint64
+		limit  int
 		memory int64
 		want   int
 	}{
-		"no limits":                 {math.MaxUint64, math.MaxInt64, math.MaxInt32},
-		"files are scarce":          {1024, math.MaxInt64, 192},
-		"hardly any files":          {200, math.MaxInt64, 1},
-		"204 MiB, as injected":      {1 << 20, 214748364, 3276},
-		"less memory than it needs": {1 << 20, 1 << 20, 256},
+		"no limits":                 {10_000, math.MaxInt64, 10_000},
+		"a limit":                   {7, 1 << 30, 7},
+		"204 MiB, as injected":      {10_000, 214748364, 3276},
+		"less memory than it needs": {10_000, 1 << 20, 256},
 	} {
-		if got := connectionsFor(c.files, c.memory); got != c.want {
+		if got := maxConnections(c.limit, c.memory); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
-	if got := maxConnections(7); got != 7 {
-		t.Errorf("%d, and 7 is the limit", got)
+	if files := fileBudget(); files == nil || files.Most() < 2 {
+		t.Error("no files")
 	}
 	if got := bufferMemory(64<<20, 100<<20); got != 50<<20 {
 		t.Errorf("%d bytes for buffers, of 100 MiB", got)

@@ -44,11 +44,14 @@ type proxy struct {
 	in           *forward.Inbound
 	drain        *listener.Drain
 	locals       *listener.Locals
-	budget       *limits.Budget // of both directions
-	metrics      *telemetry.Metrics
-	accessLog    *telemetry.AccessLog
-	server       *admin.Server
-	socket       *admin.Socket
+	budget       *limits.Budget // of both directions, for buffers
+	files        *limits.Budget // of both directions
+	// maxConnections is what each direction may carry.
+	maxConnections int
+	metrics        *telemetry.Metrics
+	accessLog      *telemetry.AccessLog
+	server         *admin.Server
+	socket         *admin.Socket
 }
 
 // newProxy wires the proxy. Nothing runs yet.
@@ -81,7 +84,9 @@ func newProxy(c *config, log logr.Logger, accessLog io.Writer) (*proxy, error) {
 // wireTraffic makes both directions. They have registries of their own, because they dial the pod differently: what the
 // workload sends to itself passes its own inbound side, which dials the application.
 func (p *proxy) wireTraffic() {
-	p.budget = limits.NewBudget(bufferMemory(p.config.limits.Memory, debug.SetMemoryLimit(-1))) // -1 asks
+	memory := debug.SetMemoryLimit(-1) // it asks
+	p.budget, p.files = limits.NewBudget(bufferMemory(p.config.limits.Memory, memory)), fileBudget()
+	p.maxConnections = maxConnections(p.config.limits.Connections, memory)
 	registry := func(dial func(context.Context, string, string) (net.Conn, error)) *upstream.Registry {
 		return upstream.NewRegistry(upstream.Options{
 			Credentials: p.agent.Identity(), Clock: p.clock, Dial: dial,
@@ -168,7 +173,7 @@ func (p *proxy) listenerOptions(d observe.Direction) listener.Options {
 	o := listener.Options{
 		Server: p.out, Events: p.metrics.Connections(d), Log: p.log.WithName(d.String()),
 		Local: p.locals.Contains, OwnPorts: []uint16{p.config.ports.outbound, p.config.ports.inbound},
-		MaxConnections: maxConnections(p.config.limits.Connections), Count: p.metrics,
+		MaxConnections: p.maxConnections, Files: p.files, Count: p.metrics,
 	}
 	if d == observe.Inbound {
 		// Outbound there is one source, the pod.
@@ -180,28 +185,25 @@ func (p *proxy) listenerOptions(d observe.Direction) listener.Options {
 // bufferMemory is what may wait in buffers: half of the memory that Go may use, at most.
 func bufferMemory(limit int, memory int64) int { return int(min(int64(limit), memory/2)) }
 
-// maxConnections is what each direction may carry, by the limit and by what this process may use.
-func maxConnections(limit int) int {
-	files := uint64(math.MaxUint64)
+// spareFiles are for all else than connections that are carried.
+const spareFiles = 256
+
+// fileBudget is what the connections of both directions may open.
+func fileBudget() *limits.Budget {
 	var rlimit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err == nil {
-		files = rlimit.Cur
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
+		return nil
 	}
-	return min(limit, connectionsFor(files, debug.SetMemoryLimit(-1))) // -1 asks
+	return limits.NewBudget(int(min(max(rlimit.Cur, spareFiles+2)-spareFiles, math.MaxInt32))) //nolint:gosec // it has 31 bits
 }
 
-// connectionsFor bounds the connections of one direction. Each needs a file on either side of the proxy. Between
-// workloads it takes some 50 KiB, TLS and HTTP on both sides: who opens too many is refused and doesn't take the proxy,
-// and so all others, down for want of memory.
-func connectionsFor(files uint64, memory int64) int {
+// maxConnections is what each direction may carry, by the limit and by the memory that Go may use. Between workloads a
+// connection takes some 50 KiB, TLS and HTTP on both sides: who opens too many is refused and doesn't take the proxy, and
+// so all others, down for want of memory.
+func maxConnections(limit int, memory int64) int {
 	const (
-		spareFiles = 256 // for all else
-		each       = 64 << 10
-		least      = 256
+		each  = 64 << 10
+		least = 256
 	)
-	if files <= spareFiles {
-		return 1
-	}
-	byMemory := max(uint64(memory)/each, least) //nolint:gosec // a limit isn't negative
-	return int(max(min(byMemory, (files-spareFiles)/4, math.MaxInt32), 1))
+	return int(min(int64(limit), max(memory/each, least)))
 }

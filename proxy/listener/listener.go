@@ -30,6 +30,9 @@ import (
 // isn't the pod's: forwarding it would come back for ever, or let a neighbour on the wire send through the pod.
 const NotRedirected refusal.Reason = "not_redirected"
 
+// filesEach is what a connection takes: its own, and the one on the other side of the proxy.
+const filesEach = 2
+
 // Events counts what happens to connections before forward has them. It must be safe for concurrent use.
 type Events interface {
 	Opened()
@@ -54,6 +57,9 @@ type Options struct {
 	// MaxConnections is how many are carried at a time, and MaxPerSource how many of them from one address; 0 is that of
 	// limits.Default, for addresses none. One more is reset at once, so that its caller can try another endpoint.
 	MaxConnections, MaxPerSource int
+	// Files are what all listeners may open, two for each connection; nil has no end. A connection that finds none is reset
+	// as those over MaxConnections.
+	Files *limits.Budget
 	// Count counts those; nil counts nothing.
 	Count limits.Counter
 }
@@ -145,9 +151,16 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 		l.refuse(c, refusal.Overloaded, nil)
 		return
 	}
+	if !l.opts.Files.Take(filesEach) {
+		l.connections.Add(-1)
+		l.opts.Count.Exceeded(limits.Connections)
+		l.refuse(c, refusal.Overloaded, nil)
+		return
+	}
 	source := remote(c).Addr()
 	if !l.sources.enter(source) {
 		l.connections.Add(-1)
+		l.opts.Files.Give(filesEach)
 		l.opts.Count.Exceeded(limits.ConnectionsPerSource)
 		l.refuse(c, refusal.Overloaded, nil)
 		return
@@ -162,6 +175,7 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 			}
 			_ = c.Close()
 			l.connections.Add(-1)
+			l.opts.Files.Give(filesEach)
 			l.sources.leave(source)
 			l.opts.Events.Closed()
 		}()

@@ -198,11 +198,20 @@ func (e *exceeded) of(n limits.Name) int {
 }
 
 func TestMaxConnections(t *testing.T) {
-	for limit, opts := range map[limits.Name]Options{
-		limits.Connections:          {MaxConnections: 1},
-		limits.ConnectionsPerSource: {MaxPerSource: 1},
+	for name, c := range map[string]struct {
+		limit limits.Name
+		opts  Options
+	}{
+		"of a listener": {limits.Connections, Options{MaxConnections: 1}},
+		"by its files":  {limits.Connections, Options{Files: limits.NewBudget(3)}},
+		"of a source":   {limits.ConnectionsPerSource, Options{MaxPerSource: 1}},
 	} {
-		t.Run(string(limit), func(t *testing.T) { testMaxConnections(t, limit, opts) })
+		t.Run(name, func(t *testing.T) {
+			testMaxConnections(t, c.limit, c.opts)
+			if n := c.opts.Files.Held(); n != 0 {
+				t.Errorf("%d files are still held", n)
+			}
+		})
 	}
 }
 
@@ -212,7 +221,7 @@ func testMaxConnections(t *testing.T, limit limits.Name, opts Options) {
 	counted, over := &events{}, &exceeded{}
 	address := start(t, Options{
 		OriginalDestination: goingTo("10.0.0.5:1"), Events: counted, Count: over,
-		MaxConnections: opts.MaxConnections, MaxPerSource: opts.MaxPerSource,
+		MaxConnections: opts.MaxConnections, MaxPerSource: opts.MaxPerSource, Files: opts.Files,
 		Server: &server{serve: func(_ context.Context, c *forward.Conn) {
 			_, _ = c.Write([]byte("x"))
 			<-hold
