@@ -37,9 +37,9 @@ type Limit struct {
 // table is in the order of the docs.
 var table = []Limit{
 	size(HeaderBytes, 128<<10, 4<<10, 1<<20, func(s *Set) *int { return &s.HeaderBytes },
-		"head or trailers of a message, decompressed: names, values and 32 bytes for each field", "431, or 502 for an answer; RST_STREAM"),
+		"head or trailers of a message, decompressed: names, values and 32 bytes for each field", "431; 502 for an answer"),
 	count(HeaderFields, 200, 16, 10_000, func(s *Set) *int { return &s.HeaderFields },
-		"fields of them", "431, or 502 for an answer; RST_STREAM"),
+		"fields of them", "431; 502 for an answer"),
 	size(RequestLine, 32<<10, 1<<10, 1<<20, func(s *Set) *int { return &s.RequestLine },
 		"method, target and version of a request", "414"),
 	period(FirstByte, 10*time.Second, 100*time.Millisecond, time.Hour, func(s *Set) *time.Duration { return &s.FirstByte },
@@ -69,9 +69,9 @@ var table = []Limit{
 	count(Continuations, 16, 1, 1_000, func(s *Set) *int { return &s.Continuations },
 		"CONTINUATION frames of one head", "GOAWAY with ENHANCE_YOUR_CALM"),
 	size(StreamWindow, 64<<10, 16<<10, 16<<20, func(s *Set) *int { return &s.StreamWindow },
-		"bytes that a peer may send on one stream before they have been passed on", "the peer waits; FLOW_CONTROL_ERROR if it does not"),
+		"bytes that a peer may send on one stream before they have been passed on", "the peer waits, and nothing is counted; GOAWAY with FLOW_CONTROL_ERROR if it does not"),
 	size(ConnectionWindow, 1<<20, 64<<10, 64<<20, func(s *Set) *int { return &s.ConnectionWindow },
-		"the same of all streams of a connection", "the peer waits; FLOW_CONTROL_ERROR if it does not"),
+		"the same of all streams of a connection", "the peer waits, and nothing is counted; GOAWAY with FLOW_CONTROL_ERROR if it does not"),
 	count(Connections, 10_000, 1, 1_000_000, func(s *Set) *int { return &s.Connections },
 		"connections carried at a time, inbound and outbound each", "the connection is reset at once: `overloaded`"),
 	count(ConnectionsPerSource, 0, 1, 1_000_000, func(s *Set) *int { return &s.ConnectionsPerSource },
