@@ -424,6 +424,7 @@ func TestAnUpgradedConnection(t *testing.T) {
 		t.Errorf("event %+v", e)
 	}
 
+	p.client.service(asHTTP, nil, 1)
 	plain := raw(t, p, "GET / HTTP/1.1\r\nHost: cart\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
 	if plain.StatusCode != http.StatusUpgradeRequired {
 		t.Errorf("an upgrade to HTTP/2 gave %d", plain.StatusCode)
@@ -448,9 +449,10 @@ func TestTimeouts(t *testing.T) {
 			slow := func(path string) *meshconfig.Match {
 				return &meshconfig.Match{Path: &meshconfig.PathMatch{Type: meshconfig.PathMatch_TYPE_EXACT, Value: path}}
 			}
-			port.Routes = []*meshconfig.Route{{
-				Name: "brief", RequestTimeout: 100, Matches: []*meshconfig.Match{slow("/slow"), slow("/late")},
-			}}
+			port.Routes = []*meshconfig.Route{
+				{Name: "brief", RequestTimeout: 100, Matches: []*meshconfig.Match{slow("/slow")}},
+				{Name: "begun", RequestTimeout: 1000, Matches: []*meshconfig.Match{slow("/late")}}, // the head arrives before
+			}
 		}, 1)
 		client := clientOf(t, p.at, v.http2)
 		call{path: "/quick"}.status(t, client, 200)
@@ -468,6 +470,9 @@ func TestTimeouts(t *testing.T) {
 		<-gone
 		p.client.events.wait(t, "of the timeout", func(e observe.Event) bool {
 			return e.Reason == refusal.Timeout && e.Status == 504 && e.Labels.Route == "brief"
+		})
+		p.client.events.wait(t, "of the timeout in the body", func(e observe.Event) bool {
+			return e.Reason == refusal.Timeout && e.Status == 200 && e.Labels.Route == "begun"
 		})
 	})
 }
