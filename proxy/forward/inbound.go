@@ -144,10 +144,19 @@ func (k *call) report(why *refusal.Error) {
 
 // carry carries plaintext, from a caller without identity or inside mesh TLS, unless it is HTTP: that is returned.
 func (k *call) carry(ctx context.Context, protocol Protocol) *served {
-	if protocol == HTTP1 || protocol == HTTP2 {
+	switch {
+	case protocol == HTTP1 || protocol == HTTP2:
 		return k.http(protocol)
+	case protocol == Opaque && speaksHTTP2(k.policy.Protocol):
+		k.report(refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"))
+		return nil
 	}
 	return k.tcp(ctx, protocol)
+}
+
+// speaksHTTP2 says whether a port was declared to be one of HTTP/2, at which bytes that are no HTTP are a mistake.
+func speaksHTTP2(p meshconfig.Protocol) bool {
+	return p == meshconfig.Protocol_PROTOCOL_HTTP2 || p == meshconfig.Protocol_PROTOCOL_GRPC
 }
 
 // http makes what speaks HTTP with the caller.

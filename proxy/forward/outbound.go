@@ -91,6 +91,8 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 		return o.tcp(ctx, c, d, port, protocol, upstream.ALPNTCP)
 	case c.Buffered() == 0:
 		// It came and went, as some health checks do.
+	case speaksHTTP2(port.Protocol):
+		o.report(c, refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"), series, labels)
 	default:
 		return o.http(c, d, port, HTTP1) // it is not, and is answered so
 	}
