@@ -350,3 +350,18 @@ func TestAPolicyThatDeniesBeforeAnAnswerHasBegunIsAnswered(t *testing.T) {
 	p.server.policy(strict, allow)
 	p.client.service(asHTTP, func(port *meshconfig.ServicePort) { port.Routes = nil }, 1)
 }
+
+// What is neither HTTP/2 nor HTTP/1.1 gets no answer of HTTP/1.1 where HTTP/2 was declared.
+func TestBytesThatAreNoHTTPOnAPortOfHTTP2(t *testing.T) {
+	const asHTTP2 = meshconfig.Protocol_PROTOCOL_HTTP2
+	p := newPair(t, asHTTP2, httpApp(t, ok), settings{})
+	p.server.policyOf(&meshconfig.PortPolicy{Mtls: permissive, DefaultAction: allow, Protocol: asHTTP2})
+	for side, at := range map[*proxy]netip.AddrPort{p.client: p.at, p.server: p.inside} {
+		conn := dial(t, side, at.String())
+		io.WriteString(conn, "INVALID CONNECTION PREFACE\r\n\r\n")
+		if got, _ := io.ReadAll(conn); len(got) != 0 {
+			t.Errorf("got %q", got)
+		}
+		side.events.wait(t, "of the bytes", func(e observe.Event) bool { return e.Reason == refusal.BadRequest })
+	}
+}

@@ -105,12 +105,13 @@ func (d *h1) ask(up endpointConn) error {
 	if err := up.WriteRequest(&d.out); err != nil {
 		return err
 	}
-	if err := d.content.send(up); err != nil {
+	waits, err := d.content.send(up)
+	if err != nil {
 		return err
 	}
 	d.patience(up)
-	for {
-		if err := up.ReadResponse(&d.reply, &d.out); err != nil {
+	for err = d.first(up, waits); ; err = up.ReadResponse(&d.reply, &d.out) {
+		if err != nil {
 			if d.waitOn(up, err) {
 				continue
 			}
@@ -126,6 +127,19 @@ func (d *h1) ask(up endpointConn) error {
 		}
 		d.written = d.conn.Written()
 	}
+}
+
+// first reads the head of the first answer. If the request waits to be sent then it is, in the same breath.
+func (d *h1) first(up endpointConn, waits bool) error {
+	if c, ok := up.(*upstream.Conn1); ok && waits {
+		return c.Ask(&d.reply, &d.out)
+	}
+	if waits {
+		if err := up.Flush(); err != nil {
+			return err
+		}
+	}
+	return up.ReadResponse(&d.reply, &d.out)
 }
 
 // Whether the caller is still there is looked after when an answer takes longer than this. It is a bit more or less, so

@@ -66,23 +66,32 @@ func (u *upload) replayable() bool {
 	return !u.lost && !u.failed
 }
 
-// send sends what is here of the request, from its start, and has the rest follow. The head is written already.
-func (u *upload) send(up endpointConn) error {
-	if !u.runs {
-		if err := u.sendHeld(up); err != nil {
-			return err
-		}
-		if err := u.sendHere(up); err != nil || u.whole {
-			return err
-		}
-		if !u.d.x.retry {
-			u.forget() // it was for a connection that turns out to be closed
-			u.lost = true
-		}
-		u.to = up
-		u.start()
-		return nil
+// send sends what is here of the request, from its start, and has the rest follow. The head is written already. Waits says
+// that all of it was written and has yet to be flushed.
+func (u *upload) send(up endpointConn) (waits bool, err error) {
+	if u.runs {
+		return false, u.sendAgain(up)
 	}
+	if err := u.sendHeld(up); err != nil {
+		return false, err
+	}
+	if err := u.sendHere(up); err != nil || u.whole {
+		return true, err
+	}
+	if err := up.Flush(); err != nil {
+		return false, err
+	}
+	if !u.d.x.retry {
+		u.forget() // it was for a connection that turns out to be closed
+		u.lost = true
+	}
+	u.to = up
+	u.start()
+	return false, nil
+}
+
+// sendAgain sends what has come of the content while the second goroutine reads the rest, which it sends after that.
+func (u *upload) sendAgain(up endpointConn) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.lost {
@@ -109,7 +118,7 @@ func (u *upload) sendHeld(up endpointConn) error {
 	return err
 }
 
-// sendHere sends what has come with the head. Nobody else reads yet.
+// sendHere writes what has come with the head, and the end if that is all. Nobody else reads yet.
 func (u *upload) sendHere(up endpointConn) error {
 	for !u.whole {
 		p, err := u.d.conn.Peek()
@@ -121,7 +130,7 @@ func (u *upload) sendHere(up endpointConn) error {
 			break
 		}
 		if len(p) == 0 {
-			return up.Flush()
+			return nil
 		}
 		u.keep(p)
 		if _, err := up.Write(p); err != nil {
@@ -129,10 +138,7 @@ func (u *upload) sendHere(up endpointConn) error {
 		}
 		u.d.conn.Discard(len(p))
 	}
-	if err := up.End(u.d.x.requestTrailer(u.d.conn.Trailer())); err != nil {
-		return err
-	}
-	return up.Flush()
+	return up.End(u.d.x.requestTrailer(u.d.conn.Trailer()))
 }
 
 // keep holds what was read, while it fits and may be needed.

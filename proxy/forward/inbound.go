@@ -55,10 +55,19 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 		return
 	}
 	defer done()
+	if h := in.open(ctx, c); h != nil {
+		defer h.finish()
+		in.http(ctx, h)
+	}
+}
+
+// open finds out what a connection is and carries what is not HTTP. It returns what is: that waits for requests on a stack
+// that nothing else stands on.
+func (in *Inbound) open(ctx context.Context, c *Conn) *served {
 	policy := in.Tables.Inbound(c.Destination.Port())
 	if policy == nil {
 		in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})
-		return
+		return nil
 	}
 	k := &call{in: in, conn: c, content: c.Peeker, policy: policy, port: c.Destination.Port()}
 	strict := policy.Authorizer.Mode(in.Clock()) == meshconfig.MTLSMode_MTLS_MODE_STRICT
@@ -71,15 +80,16 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) {
 	case err != nil:
 		k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
 	case protocol == MeshTLS, protocol == TLS && endsTLS(policy.Protocol, strict):
-		k.secure(ctx)
+		return k.secure(ctx)
 	case protocol == Unknown && wait == in.Limits.FirstByte && c.Buffered() == 0:
 		in.Count.Exceeded(limits.FirstByte)
 		k.report(refusal.Newf(refusal.NoFirstByte, "in %v", wait))
 	case protocol == Opaque && c.Buffered() == 0:
 		// It came and went, as the kubelet's TCP probes do.
 	default:
-		k.carry(ctx, protocol)
+		return k.carry(ctx, protocol)
 	}
+	return nil
 }
 
 // look looks at the first bytes of what is carried. Where the server spoke first before nobody waits for the caller.
@@ -132,19 +142,26 @@ func (k *call) report(why *refusal.Error) {
 	k.in.report(k.conn, why, k.policy.Series, k.policy.Labels)
 }
 
-// carry carries plaintext, from a caller without identity or inside mesh TLS.
-func (k *call) carry(ctx context.Context, protocol Protocol) {
-	if protocol == HTTP1 || protocol == HTTP2 {
-		k.http(ctx, protocol)
-		return
+// carry carries plaintext, from a caller without identity or inside mesh TLS, unless it is HTTP: that is returned.
+func (k *call) carry(ctx context.Context, protocol Protocol) *served {
+	switch {
+	case protocol == HTTP1 || protocol == HTTP2:
+		return k.http(protocol)
+	case protocol == Opaque && speaksHTTP2(k.policy.Protocol):
+		k.report(refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"))
+		return nil
 	}
-	k.tcp(ctx, protocol)
+	return k.tcp(ctx, protocol)
 }
 
-// http speaks HTTP with the caller.
-func (k *call) http(ctx context.Context, protocol Protocol) {
-	app := k.in.apps.acquire(k.conn.Destination)
-	defer k.in.apps.release(app)
+// speaksHTTP2 says whether a port was declared to be one of HTTP/2, at which bytes that are no HTTP are a mistake.
+func speaksHTTP2(p meshconfig.Protocol) bool {
+	return p == meshconfig.Protocol_PROTOCOL_HTTP2 || p == meshconfig.Protocol_PROTOCOL_GRPC
+}
+
+// http makes what speaks HTTP with the caller.
+func (k *call) http(protocol Protocol) *served {
+	in, app := k.in, k.in.apps.acquire(k.conn.Destination)
 	c := &served{
 		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint, policy: k.policy,
 		peer: k.peer, expires: k.expires, series: k.policy.Series, labels: k.policy.Labels,
@@ -152,13 +169,17 @@ func (k *call) http(ctx context.Context, protocol Protocol) {
 	if k.peer != nil {
 		c.identity = "URI=" + k.peer.String()
 	}
-	k.in.live.join(&c.live)
-	defer k.in.live.part(&c.live)
-	k.in.http(ctx, c)
+	in.live.join(&c.live)
+	c.over = func() {
+		in.live.part(&c.live)
+		in.apps.release(app)
+	}
+	return c
 }
 
 // tcp relays what is not HTTP, or not known yet to be. What an application speaks in TLS of its own is such, too.
-func (k *call) tcp(ctx context.Context, protocol Protocol) {
+// If it turns out to be HTTP then that is returned.
+func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 	in := k.in
 	event := &observe.Event{
 		Labels: k.policy.Labels, Protocol: "tcp", GRPCStatus: -1, Start: in.Clock(), MTLS: k.peer != nil, Peer: k.peer,
@@ -179,13 +200,13 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 		// What the caller may not do as a connection it may still do as a request, or once it has proved who it is.
 		switch spoken, err := k.wait(ctx, protocol); {
 		case err == nil && (spoken == HTTP1 || spoken == HTTP2):
-			k.http(ctx, spoken)
+			return k.http(spoken)
 		case err == nil && spoken == MeshTLS && k.peer == nil:
-			k.secure(ctx)
+			return k.secure(ctx)
 		default:
 			finish(why, nil)
 		}
-		return
+		return nil
 	}
 	app := in.apps.acquire(k.conn.Destination)
 	defer in.apps.release(app)
@@ -193,7 +214,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 	stream, err := app.endpoint.Dial(ctx, "")
 	if err != nil {
 		finish(asRefusal(err), nil)
-		return
+		return nil
 	}
 	defer stream.Close()
 	callee, _ := stream.Conn.(end)
@@ -202,19 +223,18 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) {
 		switch {
 		case why != nil:
 			finish(why, nil)
-			return
+			return nil
 		case protocol == MeshTLS && k.peer == nil:
 			stream.Close()
-			k.secure(ctx)
-			return
+			return k.secure(ctx)
 		case protocol == HTTP1 || protocol == HTTP2:
 			stream.Close()
-			k.http(ctx, protocol)
-			return
+			return k.http(protocol)
 		}
 	}
 	noteTLS(event, k.content, protocol)
 	k.relay(ctx, asked, callee, event, finish)
+	return nil
 }
 
 // wait waits for the caller to speak, if it has not.

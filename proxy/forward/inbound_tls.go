@@ -18,30 +18,37 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-// secure ends mesh TLS and carries what is inside.
-func (k *call) secure(ctx context.Context) {
+// secure ends mesh TLS and carries what is inside, unless it is HTTP: that is returned.
+func (k *call) secure(ctx context.Context) *served {
 	conn, why := k.handshake(ctx)
 	if why != nil {
 		k.report(why)
-		return
+		return nil
 	}
 	k.content = k.in.Peek(conn)
-	defer k.content.Close()
-	switch conn.ConnectionState().NegotiatedProtocol {
-	case upstream.ALPNHTTP1, upstream.PlainHTTP1:
-		k.http(ctx, HTTP1)
-	case upstream.ALPNHTTP2, upstream.PlainHTTP2:
-		k.http(ctx, HTTP2)
-	case upstream.ALPNTCP:
-		k.tcp(ctx, Opaque)
-	default:
-		protocol, err := k.look(ctx, k.in.Limits.Grace)
-		if err != nil {
-			k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
-			return
-		}
-		k.carry(ctx, protocol)
+	c := k.inside(ctx, conn.ConnectionState().NegotiatedProtocol)
+	if c == nil {
+		k.content.Close()
 	}
+	return c
+}
+
+// inside carries what is inside mesh TLS of which the handshake has named the protocol, unless it is HTTP.
+func (k *call) inside(ctx context.Context, name string) *served {
+	switch name {
+	case upstream.ALPNHTTP1, upstream.PlainHTTP1:
+		return k.http(HTTP1)
+	case upstream.ALPNHTTP2, upstream.PlainHTTP2:
+		return k.http(HTTP2)
+	case upstream.ALPNTCP:
+		return k.tcp(ctx, Opaque)
+	}
+	protocol, err := k.look(ctx, k.in.Limits.Grace)
+	if err != nil {
+		k.report(&refusal.Error{Reason: refusal.CallerGone, Cause: err})
+		return nil
+	}
+	return k.carry(ctx, protocol)
 }
 
 // handshake makes the caller prove who it is.

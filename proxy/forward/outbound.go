@@ -33,35 +33,45 @@ func (o *Outbound) Serve(ctx context.Context, c *Conn) {
 		return
 	}
 	defer done()
+	if h := o.open(ctx, c); h != nil {
+		defer h.finish()
+		o.side.http(ctx, h)
+	}
+}
+
+// open finds out where a connection goes and what it is, and carries what is not HTTP. It returns what is: that waits for
+// requests on a stack that nothing else stands on.
+func (o *Outbound) open(ctx context.Context, c *Conn) *served {
 	destination, err := o.Tables.Lookup(ctx, c.Destination)
 	if err != nil {
 		series, labels := o.Tables.Unrouted().Of("")
 		o.refuse(ctx, c, asRefusal(err), series, labels)
-		return
+		return nil
 	}
-	defer destination.Release()
-	port := destination.Port()
-	if port == nil {
+	var h *served
+	if port := destination.Port(); port != nil {
+		h = o.carry(ctx, c, destination, port)
+	} else {
 		series, labels := o.Tables.Unrouted().Of("")
 		o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), series, labels)
-		return
 	}
-	o.carry(ctx, c, destination, port)
+	if h == nil {
+		destination.Release()
+	}
+	return h
 }
 
-// carry finds out what the caller speaks, as far as that is needed, and carries it.
-func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, port *table.Port) {
+// carry finds out what the caller speaks, as far as that is needed, and carries it, unless it is HTTP: that is returned.
+func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, port *table.Port) *served {
 	wait := o.Limits.Grace
 	switch port.Protocol {
 	case meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS, meshconfig.Protocol_PROTOCOL_OPAQUE:
-		o.tcp(ctx, c, d, port, Unknown, upstream.ALPNTCP)
-		return
+		return o.tcp(ctx, c, d, port, Unknown, upstream.ALPNTCP)
 	case meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
 		wait = o.Limits.Idle
 	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED:
 		if port.ServerFirst.Load() {
-			o.tcp(ctx, c, d, port, Unknown, upstream.ALPNDetect)
-			return
+			return o.tcp(ctx, c, d, port, Unknown, upstream.ALPNDetect)
 		}
 	}
 	declared := port.Protocol != meshconfig.Protocol_PROTOCOL_UNSPECIFIED
@@ -71,27 +81,30 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	case err != nil:
 		o.report(c, &refusal.Error{Reason: refusal.CallerGone, Cause: err}, series, labels)
 	case protocol == HTTP1 || protocol == HTTP2:
-		o.http(ctx, c, d, port, protocol)
+		return o.http(c, d, port, protocol)
 	case protocol == Unknown && !declared:
-		o.tcp(ctx, c, d, port, protocol, upstream.ALPNDetect)
+		return o.tcp(ctx, c, d, port, protocol, upstream.ALPNDetect)
 	case protocol == Unknown && c.Buffered() == 0:
 		o.Count.Exceeded(limits.Idle)
 		o.report(c, refusal.Newf(refusal.NoFirstByte, "in %v", wait), series, labels)
 	case protocol == TLS || protocol == MeshTLS || !declared:
-		o.tcp(ctx, c, d, port, protocol, upstream.ALPNTCP)
+		return o.tcp(ctx, c, d, port, protocol, upstream.ALPNTCP)
 	case c.Buffered() == 0:
 		// It came and went, as some health checks do.
+	case speaksHTTP2(port.Protocol):
+		o.report(c, refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"), series, labels)
 	default:
-		o.http(ctx, c, d, port, HTTP1) // it is not, and is answered so
+		return o.http(c, d, port, HTTP1) // it is not, and is answered so
 	}
+	return nil
 }
 
-// http speaks HTTP with the caller.
-func (o *Outbound) http(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol) {
+// http makes what speaks HTTP with the caller.
+func (o *Outbound) http(c *Conn, d *table.Destination, port *table.Port, protocol Protocol) *served {
 	series, labels := port.Series.Of("")
-	o.side.http(ctx, &served{
-		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels,
-	})
+	return &served{
+		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels, over: d.Release,
+	}
 }
 
 // pickFrom picks an endpoint of a backend.

@@ -33,6 +33,17 @@ type served struct {
 	labels   observe.Labels
 
 	live liveConn // what is being carried on it inbound
+	over func()   // lets go of what is held for it; or nil
+}
+
+// finish ends it.
+func (c *served) finish() {
+	if c.content != c.Peeker {
+		c.content.Close()
+	}
+	if c.over != nil {
+		c.over()
+	}
 }
 
 // caller is who calls, as authorization wants it.

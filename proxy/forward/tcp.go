@@ -16,8 +16,8 @@ import (
 )
 
 // tcp carries a connection that is not HTTP. With ALPNDetect it is not known yet whether it is: the endpoint is dialled so
-// that its server can speak first, and if the caller speaks HTTP then it is carried as such after all.
-func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol, alpn string) {
+// that its server can speak first, and if the caller speaks HTTP then that is returned.
+func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port *table.Port, protocol Protocol, alpn string) *served {
 	event := &observe.Event{
 		Protocol: "tcp", GRPCStatus: -1, Start: o.Clock(), Source: c.Source, Destination: c.Destination,
 	}
@@ -35,16 +35,16 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	backend := choice.Backend(rand.Uint64())
 	if backend == nil {
 		finish(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
-		return
+		return nil
 	}
 	stream, pick, why := o.dial(ctx, backend, port, alpn, event)
 	if why != nil {
 		if alpn == upstream.ALPNDetect {
 			o.refuse(ctx, c, why, series, labels)
-			return
+			return nil
 		}
 		finish(why)
-		return
+		return nil
 	}
 	defer pick.Done()
 	defer stream.Close()
@@ -53,12 +53,11 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	if protocol == Unknown && (alpn == upstream.ALPNDetect || port.Protocol == meshconfig.Protocol_PROTOCOL_TLS) {
 		if protocol, why = o.whoSpeaks(ctx, c.Peeker, callee, &port.ServerFirst); why != nil {
 			finish(why)
-			return
+			return nil
 		}
 		if alpn == upstream.ALPNDetect && (protocol == HTTP1 || protocol == HTTP2) {
 			stream.Close()
-			o.http(ctx, c, d, port, protocol)
-			return
+			return o.http(c, d, port, protocol)
 		}
 	}
 	noteTLS(event, c.Peeker, protocol)
@@ -66,6 +65,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	var err error
 	event.BytesIn, event.BytesOut, err = o.relay(ctx, c.Peeker, callee)
 	finish(err)
+	return nil
 }
 
 // noteTLS notes whom TLS of the application's own is for.

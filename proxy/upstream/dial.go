@@ -80,15 +80,17 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if also, ok := foreign[alpn]; ok {
 		offered = append(offered, also)
 	}
-	var peer *x509.Certificate
+	var ends time.Time // of the peer's leaf: the certificate itself would stay as long as the connection
 	client := socket.Client(conn, &tls.Config{
 		MinVersion:           tls.VersionTLS13,
 		NextProtos:           offered,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
 		InsecureSkipVerify:   true, // because names are SPIFFE IDs: VerifyPeerCertificate judges the chain and the identity
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
-			var err error
-			peer, err = e.judge(credentials.Roots(), now(), raw)
+			peer, err := e.judge(credentials.Roots(), now(), raw)
+			if err == nil {
+				ends = peer.NotAfter
+			}
 			return err
 		},
 		// Records that grow are for pages in browsers.
@@ -100,11 +102,10 @@ func (e *Endpoint) secure(ctx context.Context, conn net.Conn, alpn string) (net.
 	if got := client.ConnectionState().NegotiatedProtocol; !slices.Contains(offered, got) {
 		return nil, time.Time{}, fmt.Errorf("it does not speak %s", alpn)
 	}
-	expires := peer.NotAfter
-	if own.Leaf != nil && own.Leaf.NotAfter.Before(expires) {
-		expires = own.Leaf.NotAfter
+	if own.Leaf != nil && own.Leaf.NotAfter.Before(ends) {
+		ends = own.Leaf.NotAfter
 	}
-	return client, expires, nil
+	return client, ends, nil
 }
 
 // judge accepts the endpoint's own identity alone.
