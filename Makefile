@@ -122,6 +122,11 @@ conformance: build bin/conformance ## The suites of others (h2spec, gRPC, Connec
 	go test -c -tags conformance -o bin/conformance.test ./test/conformance
 	cd test/conformance && $(CURDIR)/bin/conformance.test -test.timeout 20m $(CONFORMANCE_FLAGS)
 
+.PHONY: soak
+soak: build ## DURATION of mixed load while config and endpoints change: nothing fails, nothing grows
+	go test -c -tags soak -o bin/soak.test ./test/soak
+	cd test/soak && $(CURDIR)/bin/soak.test -test.timeout 0 -duration $(DURATION)
+
 .PHONY: bench
 bench: ## Heddle beside HAProxy, nginx, Envoy and net/http, about an hour and a half; writes docs/performance.md (BENCH="-quick -only http1")
 	go run ./test/bench $(or $(BENCH),-write -profile $(CURDIR)/bin/profiles)
