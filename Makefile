@@ -110,7 +110,7 @@ test-e2e: images bin/cluster ## End to end on the local cluster
 	test/e2e/run.sh
 
 .PHONY: fuzz
-fuzz: ## Every fuzz target for FUZZTIME each
+fuzz: ## Every fuzz target for FUZZTIME each, or FUZZTIME=60s/all for all together
 	hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bin/conformance
