@@ -19,7 +19,7 @@ import (
 
 // Idle connections: how many are opened, and for how long they are left alone.
 const (
-	idleConnections = 1000
+	idleConnections = 500
 	idleFor         = 60 * time.Second
 	// pooledFor is how long the connections that a client side keeps to a server side are left alone. It is less, because
 	// some pools close them after a minute.
@@ -54,53 +54,58 @@ type idleKind struct {
 	pooled   bool // made by the client side, to the server side
 }
 
-// memories measures all peers, one after the other, each with an instance for every figure at once.
+// memories measures all peers at once, each with an instance for every figure: almost all of it is waiting.
 func (r *run) memories(ctx context.Context) error {
-	for _, p := range r.chosen() {
-		m := memory{Peer: p.Name(), Connections: map[string]float64{}}
-		var group sync.WaitGroup
-		var lock sync.Mutex
-		note := func(what string, err error) {
-			if err != nil && !errors.Is(err, peers.ErrUnavailable) {
-				r.report.problem(p.Name(), "memory", what+": "+err.Error())
-			}
+	var group sync.WaitGroup
+	var lock sync.Mutex
+	note := func(peer, what string, err error) {
+		if err != nil && !errors.Is(err, peers.ErrUnavailable) {
+			r.report.problem(peer, "memory", what+": "+err.Error())
 		}
-		for _, topology := range []peers.Topology{peers.Plain, peers.Pair} {
+	}
+	var all []*memory
+	for _, p := range r.chosen() {
+		m := &memory{Peer: p.Name(), Connections: map[string]float64{}}
+		all = append(all, m)
+		start := func(what string, topology peers.Topology, measure func(*peers.Instance) error) {
 			i, err := p.Start(r.site, topology)
+			lock.Lock()
+			defer lock.Unlock()
 			if err != nil {
-				note(string(topology), err)
-				continue
+				note(p.Name(), what, err)
+				return
 			}
 			r.report.started(p)
 			group.Go(func() {
 				defer i.Stop()
-				err := r.idle(ctx, i, &m, topology)
+				err := measure(i)
 				lock.Lock()
 				defer lock.Unlock()
-				note(string(topology), err)
+				note(p.Name(), what, err)
 			})
+		}
+		for _, topology := range []peers.Topology{peers.Plain, peers.Pair} {
+			start(string(topology), topology, func(i *peers.Instance) error { return r.idle(ctx, i, m, topology) })
 		}
 		for _, kind := range idleKinds {
-			i, err := p.Start(r.site, kind.topology)
-			if err != nil {
-				note(kind.name, err)
-				continue
-			}
-			group.Go(func() {
-				defer i.Stop()
+			start(kind.name, kind.topology, func(i *peers.Instance) error {
 				each, err := kind.measure(ctx, i)
+				if err != nil {
+					return err
+				}
 				lock.Lock()
 				defer lock.Unlock()
-				if note(kind.name, err); err == nil {
-					m.Connections[kind.name] = each
-				}
+				m.Connections[kind.name] = each
+				return nil
 			})
 		}
-		group.Wait()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r.report.addMemory(m)
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, m := range all {
+		r.report.addMemory(*m)
 	}
 	return nil
 }
@@ -179,7 +184,9 @@ func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, erro
 	if k.pooled {
 		wait = pooledFor
 	}
+	opening.Lock() // one after the other, or 2 GiB would be under way
 	conns, err := k.open(ctx, i, addr)
+	opening.Unlock()
 	defer closeAll(conns)
 	if err != nil {
 		return 0, err
@@ -202,6 +209,9 @@ func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, erro
 	after, err := resident(pids())
 	return float64(after-before) / float64(n), err
 }
+
+// opening is held while connections are opened.
+var opening sync.Mutex
 
 // open opens connections and has each carry an answer. Those of a client side carry theirs at the same time, so that each
 // needs a connection of its own to the server side.
@@ -240,7 +250,7 @@ func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPo
 }
 
 // handshakeGap is the time that a proxy has for each new connection.
-const handshakeGap = 8 * time.Millisecond
+const handshakeGap = 3 * time.Millisecond
 
 func (k idleKind) dial(ctx context.Context, i *peers.Instance, addr netip.AddrPort) (net.Conn, error) {
 	if !k.secure {
