@@ -19,7 +19,7 @@ import (
 
 // Idle connections: how many are opened, and for how long they are left alone.
 const (
-	idleConnections = 500
+	idleConnections = 1000
 	idleFor         = 60 * time.Second
 	// pooledFor is how long the connections that a client side keeps to a server side are left alone. It is less, because
 	// some pools close them after a minute.
@@ -164,13 +164,19 @@ func ask(ctx context.Context, addr, size string) error {
 	return traffic.Ask(c, size, traffic.Sizes[size])
 }
 
-// measure returns what each idle connection adds to the memory of the process that it is measured on.
+// measure returns what each idle connection adds to the memory of the process that it is measured on: what a number of
+// connections holds more than a fifth of that number does, since the first ones bring heaps and pools with them.
 func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, error) {
-	addr, pids := i.HTTP1, i.Client
+	addr, pids, wait := i.HTTP1, i.Client, idleFor
 	if k.secure {
 		addr, pids = i.Inbound, i.Server
 	}
-	if err := ask(ctx, i.HTTP1.String(), "1k"); err != nil {
+	if k.pooled {
+		wait = pooledFor
+	}
+	few, first, err := k.hold(ctx, i, addr, idleConnections/5)
+	defer closeAll(few)
+	if err != nil {
 		return 0, err
 	}
 	if err := pause(ctx, 2*time.Second); err != nil {
@@ -180,34 +186,43 @@ func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	wait := idleFor
+	more := idleConnections - len(few)
 	if k.pooled {
-		wait = pooledFor
+		more = idleConnections // they take those that are there
 	}
-	opening.Lock() // one after the other, or 2 GiB would be under way
-	conns, err := k.open(ctx, i, addr)
-	opening.Unlock()
-	defer closeAll(conns)
+	many, second, err := k.hold(ctx, i, addr, more)
+	defer closeAll(many)
 	if err != nil {
 		return 0, err
-	}
-	if k.pooled { // the callers go, what the proxy made stays
-		closeAll(conns)
 	}
 	if err := pause(ctx, wait); err != nil {
 		return 0, err
 	}
-	n := len(conns)
-	if k.pooled {
-		if n, err = pooled(i); err != nil {
-			return 0, err
-		}
-		if n < idleConnections/2 {
-			return 0, fmt.Errorf("the pool keeps %d of %d connections for %v", n, idleConnections, wait)
-		}
-	}
 	after, err := resident(pids())
-	return float64(after-before) / float64(n), err
+	if err != nil {
+		return 0, err
+	}
+	if !k.pooled {
+		return float64(after-before) / float64(second), nil
+	}
+	now, err := pooled(i)
+	if err == nil && now < idleConnections/2 {
+		err = fmt.Errorf("the pool keeps %d of %d connections for %v", now, idleConnections, wait)
+	}
+	return float64(after-before) / float64(now-first), err
+}
+
+// hold opens connections and returns how many there are. Where the proxy makes them, the callers' are closed.
+func (k idleKind) hold(ctx context.Context, i *peers.Instance, addr netip.AddrPort, n int) ([]net.Conn, int, error) {
+	opening.Lock() // one after the other, or 5 GiB would be under way
+	defer opening.Unlock()
+	conns, err := k.open(ctx, i, addr, n)
+	if err != nil || !k.pooled {
+		return conns, len(conns), err
+	}
+	closeAll(conns)
+	n, err = pooled(i)
+	return nil, n, err
 }
 
 // opening is held while connections are opened.
@@ -215,9 +230,9 @@ var opening sync.Mutex
 
 // open opens connections and has each carry an answer. Those of a client side carry theirs at the same time, so that each
 // needs a connection of its own to the server side.
-func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPort) ([]net.Conn, error) {
+func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPort, n int) ([]net.Conn, error) {
 	var conns []net.Conn
-	for range idleConnections {
+	for range n {
 		c, err := k.dial(ctx, i, addr)
 		if err != nil {
 			return conns, err
@@ -233,7 +248,7 @@ func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPo
 		return conns, nil
 	}
 	errs := make(chan error, len(conns))
-	path := fmt.Sprintf("hold-%d-%v-%s/%s", len(conns), addr.Port(), k.size, k.size)
+	path := fmt.Sprintf("hold-%d-%d-%s/%s", n, addr.Port(), k.size, k.size)
 	for _, c := range conns {
 		go func() { errs <- traffic.Ask(c, path, traffic.Sizes[k.size]) }()
 		if err := pause(ctx, handshakeGap); err != nil { // no burst of handshakes, which is not what is measured
