@@ -110,7 +110,7 @@ test-e2e: images bin/cluster ## End to end on the local cluster
 	test/e2e/run.sh
 
 .PHONY: fuzz
-fuzz: ## Every fuzz target for FUZZTIME each
+fuzz: ## Every fuzz target for FUZZTIME each, or FUZZTIME=60s/all for all together
 	hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bin/conformance
@@ -121,6 +121,11 @@ bin/conformance:
 conformance: build bin/conformance ## The suites of others (h2spec, gRPC, Connect, slowhttptest) and WebSocket, against a pair of proxies
 	go test -c -tags conformance -o bin/conformance.test ./test/conformance
 	cd test/conformance && $(CURDIR)/bin/conformance.test -test.timeout 20m $(CONFORMANCE_FLAGS)
+
+.PHONY: soak
+soak: build ## DURATION of mixed load while config and endpoints change: nothing fails, nothing grows
+	go test -c -tags soak -o bin/soak.test ./test/soak
+	cd test/soak && $(CURDIR)/bin/soak.test -test.timeout 0 -duration $(DURATION)
 
 .PHONY: bench
 bench: ## Heddle beside HAProxy, nginx, Envoy and net/http, about an hour and a half; writes docs/performance.md (BENCH="-quick -only http1")

@@ -3,7 +3,14 @@
 # fuzz.sh TIME [LOG]: runs every fuzz target of the main module for so long, such as 10s; "60s/all" shares a time out among
 # all of them. A line for each (package, target, executions, seconds) goes to LOG, if there is one. What a target fails
 # with is in its package's testdata/fuzz; the others run all the same. FUZZPARALLEL is how many workers a target has.
+# fuzz.sh -sum LOG: adds the lines of a log up, as rows of docs/fuzzing.md.
 set -euo pipefail
+if [ "$1" = -sum ]; then
+	awk '{key = "`" substr($1, 3) "` `" $2 "`"; runs[key] += $3; time[key] += $4; all += $3; took += $4; if ($5 != "ok") failed[key]++}
+		END {for (key in runs) printf "| %s | %d | %d s | %d |\n", key, runs[key], time[key], failed[key] | "sort"
+		close("sort"); printf "| all | %d | %d s | |\n", all, took}' "$2"
+	exit
+fi
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
 log=${2:-/dev/null}

@@ -32,7 +32,7 @@ func TestMakeHelpListsEveryTarget(t *testing.T) {
 			t.Errorf("make help leaves out %s", target[1])
 		}
 	}
-	for target := range strings.FieldsSeq("generate manifests lint test test-unit test-envtest test-e2e verify build images demo demo-down bench fuzz bundle") {
+	for target := range strings.FieldsSeq("generate manifests lint test test-unit test-envtest test-e2e verify build images demo demo-down bench fuzz conformance soak bundle") {
 		if !strings.Contains(string(out), "\n  "+target+" ") {
 			t.Errorf("there is no target %s", target)
 		}

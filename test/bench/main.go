@@ -72,6 +72,7 @@ type options struct {
 	only, peers, topologies []string
 	rounds                  int
 	duration, warmup        time.Duration
+	budget                  time.Duration
 	quick, write            bool
 	proxyOn, loadOn         []int
 	linkerd, heddle, proxy  string
@@ -88,7 +89,8 @@ func parse(args []string) (*options, error) {
 	topologies := flags.String("topology", "", "pair, plain or both with a comma (default both)")
 	flags.IntVar(&o.rounds, "rounds", 9, "interleaved rounds")
 	flags.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long each measurement lasts, those of latency twice as long")
-	flags.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "what goes before it and isn't counted")
+	flags.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "what goes before it and isn't counted, four times as long before latencies")
+	flags.DurationVar(&o.budget, "budget", 0, "how long the rounds of a topology may take: works without a target take 3 rounds at most then, latencies those whom a target names, and what doesn't fit is left out")
 	flags.BoolVar(&o.quick, "quick", false, "3 rounds of 1 s: the pairs of Heddle and HAProxy, for the heart of each group, unless flags say otherwise")
 	flags.BoolVar(&o.write, "write", false, "write test/bench/results and docs/performance.md")
 	proxyOn := flags.String("proxy-cpus", "0", "processors of the proxies, with commas")

@@ -63,12 +63,17 @@ func (r *report) row(b *strings.Builder, first string, cell func(peer string) st
 	b.WriteString("\n")
 }
 
+// spread writes a median with the least and the most, and of how many rounds if it isn't all.
 func spread(values []float64) string {
 	s := stats.Summarize(values)
 	if s.N == 0 {
 		return unmeasured
 	}
-	return fmt.Sprintf("%s (%s..%s)", number(s.Median), number(s.Low), number(s.High))
+	text := fmt.Sprintf("%s (%s..%s", number(s.Median), number(s.Low), number(s.High))
+	if s.N < len(values) {
+		text += fmt.Sprintf("; %d of %d rounds", s.N, len(values))
+	}
+	return text + ")"
 }
 
 func (r *report) measured(topology peers.Topology, open bool) []work {

@@ -54,53 +54,58 @@ type idleKind struct {
 	pooled   bool // made by the client side, to the server side
 }
 
-// memories measures all peers, one after the other, each with an instance for every figure at once.
+// memories measures all peers at once, each with an instance for every figure: almost all of it is waiting.
 func (r *run) memories(ctx context.Context) error {
-	for _, p := range r.chosen() {
-		m := memory{Peer: p.Name(), Connections: map[string]float64{}}
-		var group sync.WaitGroup
-		var lock sync.Mutex
-		note := func(what string, err error) {
-			if err != nil && !errors.Is(err, peers.ErrUnavailable) {
-				r.report.problem(p.Name(), "memory", what+": "+err.Error())
-			}
+	var group sync.WaitGroup
+	var lock sync.Mutex
+	note := func(peer, what string, err error) {
+		if err != nil && !errors.Is(err, peers.ErrUnavailable) {
+			r.report.problem(peer, "memory", what+": "+err.Error())
 		}
-		for _, topology := range []peers.Topology{peers.Plain, peers.Pair} {
+	}
+	var all []*memory
+	for _, p := range r.chosen() {
+		m := &memory{Peer: p.Name(), Connections: map[string]float64{}}
+		all = append(all, m)
+		start := func(what string, topology peers.Topology, measure func(*peers.Instance) error) {
 			i, err := p.Start(r.site, topology)
+			lock.Lock()
+			defer lock.Unlock()
 			if err != nil {
-				note(string(topology), err)
-				continue
+				note(p.Name(), what, err)
+				return
 			}
 			r.report.started(p)
 			group.Go(func() {
 				defer i.Stop()
-				err := r.idle(ctx, i, &m, topology)
+				err := measure(i)
 				lock.Lock()
 				defer lock.Unlock()
-				note(string(topology), err)
+				note(p.Name(), what, err)
 			})
+		}
+		for _, topology := range []peers.Topology{peers.Plain, peers.Pair} {
+			start(string(topology), topology, func(i *peers.Instance) error { return r.idle(ctx, i, m, topology) })
 		}
 		for _, kind := range idleKinds {
-			i, err := p.Start(r.site, kind.topology)
-			if err != nil {
-				note(kind.name, err)
-				continue
-			}
-			group.Go(func() {
-				defer i.Stop()
+			start(kind.name, kind.topology, func(i *peers.Instance) error {
 				each, err := kind.measure(ctx, i)
+				if err != nil {
+					return err
+				}
 				lock.Lock()
 				defer lock.Unlock()
-				if note(kind.name, err); err == nil {
-					m.Connections[kind.name] = each
-				}
+				m.Connections[kind.name] = each
+				return nil
 			})
 		}
-		group.Wait()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r.report.addMemory(m)
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, m := range all {
+		r.report.addMemory(*m)
 	}
 	return nil
 }
@@ -159,13 +164,19 @@ func ask(ctx context.Context, addr, size string) error {
 	return traffic.Ask(c, size, traffic.Sizes[size])
 }
 
-// measure returns what each idle connection adds to the memory of the process that it is measured on.
+// measure returns what each idle connection adds to the memory of the process that it is measured on: what a number of
+// connections holds more than a fifth of that number does, since the first ones bring heaps and pools with them.
 func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, error) {
-	addr, pids := i.HTTP1, i.Client
+	addr, pids, wait := i.HTTP1, i.Client, idleFor
 	if k.secure {
 		addr, pids = i.Inbound, i.Server
 	}
-	if err := ask(ctx, i.HTTP1.String(), "1k"); err != nil {
+	if k.pooled {
+		wait = pooledFor
+	}
+	few, first, err := k.hold(ctx, i, addr, idleConnections/5)
+	defer closeAll(few)
+	if err != nil {
 		return 0, err
 	}
 	if err := pause(ctx, 2*time.Second); err != nil {
@@ -175,39 +186,53 @@ func (k idleKind) measure(ctx context.Context, i *peers.Instance) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	wait := idleFor
+	more := idleConnections - len(few)
 	if k.pooled {
-		wait = pooledFor
+		more = idleConnections // they take those that are there
 	}
-	conns, err := k.open(ctx, i, addr)
-	defer closeAll(conns)
+	many, second, err := k.hold(ctx, i, addr, more)
+	defer closeAll(many)
 	if err != nil {
 		return 0, err
-	}
-	if k.pooled { // the callers go, what the proxy made stays
-		closeAll(conns)
 	}
 	if err := pause(ctx, wait); err != nil {
 		return 0, err
 	}
-	n := len(conns)
-	if k.pooled {
-		if n, err = pooled(i); err != nil {
-			return 0, err
-		}
-		if n < idleConnections/2 {
-			return 0, fmt.Errorf("the pool keeps %d of %d connections for %v", n, idleConnections, wait)
-		}
-	}
 	after, err := resident(pids())
-	return float64(after-before) / float64(n), err
+	if err != nil {
+		return 0, err
+	}
+	if !k.pooled {
+		return float64(after-before) / float64(second), nil
+	}
+	now, err := pooled(i)
+	if err == nil && now < idleConnections/2 {
+		err = fmt.Errorf("the pool keeps %d of %d connections for %v", now, idleConnections, wait)
+	}
+	return float64(after-before) / float64(now-first), err
 }
+
+// hold opens connections and returns how many there are. Where the proxy makes them, the callers' are closed.
+func (k idleKind) hold(ctx context.Context, i *peers.Instance, addr netip.AddrPort, n int) ([]net.Conn, int, error) {
+	opening.Lock() // one after the other, or 5 GiB would be under way
+	defer opening.Unlock()
+	conns, err := k.open(ctx, i, addr, n)
+	if err != nil || !k.pooled {
+		return conns, len(conns), err
+	}
+	closeAll(conns)
+	n, err = pooled(i)
+	return nil, n, err
+}
+
+// opening is held while connections are opened.
+var opening sync.Mutex
 
 // open opens connections and has each carry an answer. Those of a client side carry theirs at the same time, so that each
 // needs a connection of its own to the server side.
-func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPort) ([]net.Conn, error) {
+func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPort, n int) ([]net.Conn, error) {
 	var conns []net.Conn
-	for range idleConnections {
+	for range n {
 		c, err := k.dial(ctx, i, addr)
 		if err != nil {
 			return conns, err
@@ -223,7 +248,7 @@ func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPo
 		return conns, nil
 	}
 	errs := make(chan error, len(conns))
-	path := fmt.Sprintf("hold-%d-%v-%s/%s", len(conns), addr.Port(), k.size, k.size)
+	path := fmt.Sprintf("hold-%d-%d-%s/%s", n, addr.Port(), k.size, k.size)
 	for _, c := range conns {
 		go func() { errs <- traffic.Ask(c, path, traffic.Sizes[k.size]) }()
 		if err := pause(ctx, handshakeGap); err != nil { // no burst of handshakes, which is not what is measured
@@ -240,7 +265,7 @@ func (k idleKind) open(ctx context.Context, i *peers.Instance, addr netip.AddrPo
 }
 
 // handshakeGap is the time that a proxy has for each new connection.
-const handshakeGap = 8 * time.Millisecond
+const handshakeGap = 3 * time.Millisecond
 
 func (k idleKind) dial(ctx context.Context, i *peers.Instance, addr netip.AddrPort) (net.Conn, error) {
 	if !k.secure {

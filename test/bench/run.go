@@ -181,24 +181,60 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 			r.report.problem(p.Name(), topology, problem)
 		}
 	}
+	begin := time.Now()
+	over := func(share float64) bool {
+		return r.budget > 0 && time.Since(begin) > time.Duration(share*float64(r.budget))
+	}
+	if err := r.saturate(ctx, topology, up, works, over); err != nil {
+		return err
+	}
+	return r.respond(ctx, topology, up, works, over)
+}
+
+// fewRounds is what works that aren't part of the quick mode get out of a budget.
+const fewRounds = 1
+
+// saturate runs the closed loops. Two thirds of a budget are for them.
+func (r *run) saturate(ctx context.Context, topology peers.Topology, up []running, works []work, over func(float64) bool) error {
 	for round := range r.rounds {
 		for _, w := range works {
+			if over(0.66) {
+				return nil
+			}
+			if r.budget > 0 && round >= fewRounds && !w.Quick {
+				continue
+			}
 			if err := r.round(ctx, topology, up, w, round, 0); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
+}
+
+// respond runs the open loops.
+func (r *run) respond(ctx context.Context, topology peers.Topology, up []running, works []work, over func(float64) bool) error {
+	if r.budget > 0 {
+		up = slices.DeleteFunc(slices.Clone(up), func(p running) bool { return !slices.Contains([]string{ours, "haproxy", "envoy"}, p.Name()) })
+	}
+	rates := map[string]float64{}
 	for _, w := range works {
-		if !w.Open {
+		if !w.Open || (r.budget > 0 && w.Group == "tcp") {
 			continue
 		}
-		rate := r.report.halfOf("haproxy", topology, w)
-		if rate == 0 {
+		if rates[w.Name] = r.report.halfOf("haproxy", topology, w); rates[w.Name] == 0 {
 			r.report.problem("all", topology, w.Name+": no saturation of HAProxy's, so no rate to measure latency at")
-			continue
 		}
-		for round := range r.rounds {
-			if err := r.round(ctx, topology, up, w, round, rate); err != nil {
+	}
+	for round := range r.rounds {
+		for _, w := range works {
+			if over(1) {
+				return nil
+			}
+			if rates[w.Name] == 0 {
+				continue
+			}
+			if err := r.round(ctx, topology, up, w, round, rates[w.Name]); err != nil {
 				return err
 			}
 		}
@@ -268,13 +304,13 @@ func (r *run) round(ctx context.Context, topology peers.Topology, up []running, 
 // loadOf is what the generator is told to measure a work on an instance. The seed is the round's, so that all peers get the
 // same.
 func (r *run) loadOf(w work, i *peers.Instance, round int, rate float64) traffic.Load {
-	duration := r.duration
+	warmup, duration := r.warmup, r.duration
 	if rate > 0 {
-		duration *= 2
+		warmup, duration = max(4*warmup, time.Second), 2*duration // the pools find the size that the rate needs
 	}
 	return traffic.Load{
 		Target: w.target(i), Protocol: w.Protocol, Size: w.Size, Connections: w.Connections, Streams: w.Streams, Active: w.Active,
-		Rate: rate, Seed: uint64(round) + 1, Warmup: r.warmup, Duration: duration, //nolint:gosec // a small number
+		Rate: rate, Seed: uint64(round) + 1, Warmup: warmup, Duration: duration, //nolint:gosec // a small number
 		Processes: w.processes(i), Others: []int{r.origin.PID}, Credentials: i.Credentials,
 	}
 }

@@ -91,10 +91,10 @@ func (r *report) compare(c comparison, w work) verdict {
 		limit = fmt.Sprintf("at least %.2f x %s", c.limit, best(c.peers))
 	}
 	s := stats.Summarize(ratios)
-	v := verdict{w.Name + ": " + c.what, limit, fmt.Sprintf("%s (%s..%s)", number(s.Median), number(s.Low), number(s.High)), missed}
+	v := verdict{w.Name + ": " + c.what, limit, spread(ratios), missed}
 	switch {
 	case math.IsNaN(s.Median):
-		v.Measured, v.Verdict = unmeasured, unmeasured
+		v.Verdict = unmeasured
 	case c.inverse && s.Median >= c.limit, c.below && s.Median < c.limit, !c.inverse && !c.below && s.Median <= c.limit:
 		v.Verdict = met
 	}

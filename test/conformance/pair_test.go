@@ -27,10 +27,10 @@ type service struct {
 
 // faces are where a pair takes connections.
 type faces struct {
-	client netip.AddrPort                      // as the client's application calls
-	server netip.AddrPort                      // as the client-side proxy calls
-	caller func(alpn ...string) *tls.Config    // TLS towards server of a caller that is in the mesh
-	memory func(tb testing.TB) (bytes []int64) // resident, of the proxies
+	client    netip.AddrPort                   // as the client's application calls
+	server    netip.AddrPort                   // as the client-side proxy calls
+	caller    func(alpn ...string) *tls.Config // TLS towards server of a caller that is in the mesh
+	processes []pair.Process                   // none: it runs in this process
 }
 
 // behind runs a pair in front of an application until the test ends.
@@ -101,16 +101,7 @@ func sandboxed(tb testing.TB, app netip.AddrPort, s service) faces {
 		caller: func(alpn ...string) *tls.Config {
 			return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: alpn, Certificates: []tls.Certificate{own}, InsecureSkipVerify: true}
 		},
-		memory: func(tb testing.TB) []int64 {
-			tb.Helper()
-			var all []int64
-			for _, p := range []pair.Process{client, server} {
-				n, err := p.Resident()
-				check(tb, err)
-				all = append(all, n)
-			}
-			return all
-		},
+		processes: []pair.Process{client, server},
 	}
 }
 

@@ -288,7 +288,7 @@ func TestWebSocketOfAGibibyte(t *testing.T) {
 	s, err := open(t, to.client)
 	check(t, err)
 	s.SetDeadline(time.Now().Add(5 * time.Minute))
-	memory := watch(t, to)
+	var memory *pair.Memory
 	payload := bytes.Repeat([]byte("heddle__"), size/8)
 	failed := make(chan error, 1)
 	go func() {
@@ -309,7 +309,7 @@ func TestWebSocketOfAGibibyte(t *testing.T) {
 		}
 		passed++
 		if passed == total/size/16 {
-			memory.begin()
+			memory = pair.WatchMemory(to.processes...)
 		}
 	}
 	if passed < total/size {
@@ -319,5 +319,5 @@ func TestWebSocketOfAGibibyte(t *testing.T) {
 		t.Error(err)
 	}
 	score(t, "WebSocket, 1 GiB each way in frames of 64 KiB", begun, passed, total/size, "")
-	memory.end("WebSocket, 1 GiB each way")
+	checkMemory(t, "WebSocket, 1 GiB each way", memory)
 }
