@@ -4,6 +4,7 @@ package forward
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -118,6 +119,9 @@ func (x *exchange) read() *refusal.Error {
 	if r.Authority == "" && !r.HTTP10 {
 		return refusal.Newf(refusal.BadRequest, "the request has no Host")
 	}
+	if r.Protocol != "" && (!message.ValidToken(r.Protocol) || isHTTP2(r.Protocol)) {
+		return refusal.Newf(refusal.BadRequest, "the :protocol of an extended CONNECT is none that may be upgraded to")
+	}
 	x.upgrade = upgradeOf(r)
 	x.tunnel = x.upgrade != "" || r.Method == methodConnect
 	raw, _, _ := strings.Cut(r.Path, "?")
@@ -138,6 +142,15 @@ func (x *exchange) read() *refusal.Error {
 	return nil
 }
 
+// method is what the request is judged by. An extended CONNECT (RFC 8441) is the GET that the same handshake is on
+// HTTP/1.1: that is what a server of HTTP/1.1 gets, and answers though it may know nothing of the protocol.
+func (x *exchange) method() string {
+	if x.request.Protocol != "" {
+		return http.MethodGet
+	}
+	return x.request.Method
+}
+
 // admit asks the policy of the workload's port.
 func (x *exchange) admit() *refusal.Error {
 	port := x.conn.Destination.Port()
@@ -145,10 +158,15 @@ func (x *exchange) admit() *refusal.Error {
 	x.series, x.event.Labels = policy.Series, policy.Labels
 	x.mark = x.conn.peer != nil
 	x.asked = question{
-		x.conn.caller(), evaluate.Op{Port: port, HTTP: true, Method: x.request.Method, Path: x.path},
+		x.conn.caller(), evaluate.Op{Port: port, HTTP: true, Method: x.method(), Path: x.path},
 	}
 	// Registered first: a policy that changes from here on finds it.
 	x.enter(&x.conn.live)
+	if e := x.conn.expires; !e.IsZero() && !x.event.Start.Before(e) {
+		return &refusal.Error{
+			Reason: refusal.TLSFailed, Detail: "the certificate of one side has expired since the connection was made", Undelivered: true,
+		}
+	}
 	rule, why := x.asked.judge(x.side.Tables.Inbound(port), x.event.Start)
 	x.event.Rule = rule
 	return why
@@ -163,7 +181,7 @@ func (x *exchange) choose() *refusal.Error {
 	x.side.budget.earn()
 	x.retry = true
 	x.asks = evaluate.Request{
-		Method: x.request.Method, Path: x.path, Authority: x.request.Authority, Headers: (*headerLines)(x.request),
+		Method: x.method(), Path: x.path, Authority: x.request.Authority, Headers: (*headerLines)(x.request),
 	}
 	x.choice = x.port.Route(&x.asks)
 	x.backend = x.choice.Backend(rand.Uint64())

@@ -365,3 +365,17 @@ func TestBytesThatAreNoHTTPOnAPortOfHTTP2(t *testing.T) {
 		side.events.wait(t, "of the bytes", func(e observe.Event) bool { return e.Reason == refusal.BadRequest })
 	}
 }
+
+func TestAServerPicksOneOfTheUpgradesThatAreOffered(t *testing.T) {
+	app := rawApp(t, func(c net.Conn, in *bufio.Reader) {
+		until(t, in, "\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\nhi")
+		io.Copy(c, in)
+	})
+	p := newPair(t, asHTTP, app, settings{})
+	c := newTalk(t, p)
+	c.say("GET / HTTP/1.1\r\nHost: cart\r\nConnection: Upgrade\r\nUpgrade: websocket, foo\r\n\r\n")
+	if r, body := c.hear("GET"); r.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("status %d %s", r.StatusCode, body)
+	}
+}

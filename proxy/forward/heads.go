@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/message"
@@ -42,16 +41,18 @@ func contentType(h *message.Head) string {
 	return value
 }
 
-// upgradeOf returns the protocol to which a request of HTTP/1.1 wants to upgrade, or the :protocol of HTTP/2, or "". That
-// of HTTP/2 itself is none (RFC 9113, section 3.1, has withdrawn it): it would hide requests from every rule.
+// upgradeOf returns the protocols to which a request of HTTP/1.1 wants to upgrade, or the :protocol of HTTP/2, or "".
 func upgradeOf(h *message.Head) string {
 	if h.Protocol != "" {
 		return h.Protocol
 	}
-	if h.Upgrade == "" || strings.Contains(strings.ToLower(h.Upgrade), "h2c") {
-		return ""
-	}
 	return h.Upgrade
+}
+
+// isHTTP2 says whether a protocol is HTTP/2 itself, to which RFC 9113, section 3.1, has withdrawn the upgrade: it would
+// hide requests from every rule. On HTTP/1.1 package http1 takes no notice of it.
+func isHTTP2(protocol string) bool {
+	return len(protocol) >= 2 && message.EqualFold(protocol[:2], "h2")
 }
 
 // upstreamVersion is the version of HTTP in which the endpoint is spoken to: the caller's, except towards a server itself,
@@ -120,7 +121,7 @@ func (x *exchange) inform(h *message.Head) {
 func (x *exchange) answer(h *message.Head) *refusal.Error {
 	upgrade := ""
 	if h.Status == http.StatusSwitchingProtocols {
-		if upgrade = h.Upgrade; x.upgrade == "" || !message.EqualFold(upgrade, x.upgrade) {
+		if upgrade = h.Upgrade; !message.HasItem(x.upgrade, upgrade) {
 			return refusal.Newf(refusal.UpstreamFailed, "%v switched to a protocol that was not asked for", x.event.Endpoint)
 		}
 	}

@@ -3,6 +3,7 @@
 package forward_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"io"
@@ -281,5 +282,45 @@ func TestAChangedPolicyCutsConnections(t *testing.T) {
 	}
 	if err := echo(dial(t, p.client, p.at.String())); err == nil {
 		t.Error("what is denied came through")
+	}
+}
+
+// What a server of HTTP/1.1 gets of an extended CONNECT is a GET, and that is what rules see.
+func TestAnExtendedCONNECTIsJudgedAsAGET(t *testing.T) {
+	p := newPair(t, asHTTP, httpApp(t, ok), settings{})
+	p.server.policyOf(&meshconfig.PortPolicy{
+		Mtls: strict, DefaultAction: allow, Protocol: asHTTP,
+		Rules: []*meshconfig.AuthorizationRule{rule("shop/cart/no-get", deny, web, []string{"GET"}, []string{"/admin"})},
+	})
+	for protocol, want := range map[string]string{"websocket": "403", "anything": "403", "h2c": "400"} {
+		caller := caller2(t, p.at)
+		caller.ask(1, false, "CONNECT", "/admin", ":protocol", protocol)
+		if f := caller.wantHead(); field(f, ":status") != want {
+			t.Errorf("%s: %v, want status %s", protocol, f.Fields, want)
+		}
+	}
+}
+
+// A connection takes no request once the caller's leaf has expired, whatever it took before.
+func TestNoRequestAfterTheCallersLeaf(t *testing.T) {
+	var shift atomic.Int64
+	p := newPair(t, asHTTP, httpApp(t, ok), settings{clock: func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }})
+	certificate := p.ca.Issue(t, web, time.Now().Add(time.Hour))
+	conn := tls.Client(dial(t, p.server, p.inside.String()), &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{upstream.ALPNHTTP1}, MinVersion: tls.VersionTLS13, //nolint:gosec // the server is not under test
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil },
+	})
+	answers := bufio.NewReader(conn)
+	for i, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, response.Body)
+		if response.StatusCode != want || i == 1 && (response.Header.Get("heddle-reason") != "tls_failed" || !response.Close) {
+			t.Errorf("request %d: status %d, header %v, want %d", i, response.StatusCode, response.Header, want)
+		}
+		shift.Store(int64(2 * time.Hour))
 	}
 }

@@ -48,7 +48,7 @@ func (x *exchange) mayRetry(failure *upstream.Failure, answer *message.Head) boo
 		return x.isUndelivered(answer)
 	}
 	return failure.Undelivered ||
-		failure.Reason == refusal.UpstreamFailed && isIdempotent(x.request.Method) && x.side.budget.take()
+		failure.Reason == refusal.UpstreamFailed && isIdempotent(x.method()) && x.side.budget.take()
 }
 
 func isIdempotent(method string) bool {
