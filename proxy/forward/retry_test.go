@@ -64,26 +64,30 @@ func TestWhatWasNotDeliveredIsTriedOnceMore(t *testing.T) {
 }
 
 func TestALargeBodyIsNotSentTwice(t *testing.T) {
-	var served atomic.Int64
-	app := httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
-		if n, _ := io.Copy(io.Discard, r.Body); n == 1<<20 {
-			served.Add(1)
-		}
-	})
-	p := newPair(t, asHTTP, app, settings{})
-	p.client.endpoints(cart, shop, p.inside, p.server.listen(nobody()))
-	client := clientOf(t, p.at, true)
-	delivered := int64(0)
-	for range 20 {
-		response, _ := call{method: "POST", body: strings.Repeat("x", 1<<20)}.do(t, client)
-		if response.StatusCode == http.StatusOK {
-			delivered++
-		} else if response.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("status %d", response.StatusCode)
-		}
-	}
-	if served.Load() != delivered || delivered == 0 {
-		t.Errorf("served %d, delivered %d", served.Load(), delivered)
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			var served atomic.Int64
+			app := httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
+				if n, _ := io.Copy(io.Discard, r.Body); n == 1<<20 {
+					served.Add(1)
+				}
+			})
+			p := newPair(t, asHTTP, app, settings{})
+			p.client.endpoints(cart, shop, p.inside, p.server.listen(nobody()))
+			client := clientOf(t, p.at, http2)
+			delivered := int64(0)
+			for range 20 {
+				response, _ := call{method: "POST", body: strings.Repeat("x", 1<<20)}.do(t, client)
+				if response.StatusCode == http.StatusOK {
+					delivered++
+				} else if response.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("status %d", response.StatusCode)
+				}
+			}
+			if served.Load() != delivered || delivered == 0 {
+				t.Errorf("served %d, delivered %d", served.Load(), delivered)
+			}
+		})
 	}
 }
 
