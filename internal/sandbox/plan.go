@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -369,16 +370,21 @@ func findPort(s *corev1.Service, port string) (*corev1.ServicePort, error) {
 	return nil, fmt.Errorf("service %s.%s has the ports %s: say which as %s:PORT", s.Name, s.Namespace, strings.Join(all, ", "), s.Name)
 }
 
-// ports finds free ports of loopback. They are held until they are released together, so that no two are the same.
+// ports finds free ports of loopback. They are held until they are released together, so that no two are the same. They
+// are none that the kernel gives out by itself: between the release and the proxy's listening it might.
 type ports struct{ held []net.Listener }
 
 func (p *ports) free() (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is there at once
-	if err != nil {
-		return netip.AddrPort{}, err
+	const first, last, tries = 10_000, 30_000, 100
+	for range tries {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(first+rand.IntN(last-first)))
+		l, err := net.Listen("tcp", at.String()) //nolint:noctx // it is there at once
+		if err == nil {
+			p.held = append(p.held, l)
+			return at, nil
+		}
 	}
-	p.held = append(p.held, l)
-	return netip.ParseAddrPort(l.Addr().String())
+	return netip.AddrPort{}, fmt.Errorf("%d ports between %d and %d of 127.0.0.1 were tried, and none is free", tries, first, last)
 }
 
 func (p *ports) release() {
