@@ -190,6 +190,13 @@ func (x *translated) wrote(n int, end bool, err error) bool {
 // budget is where what waits here is counted.
 func (x *translated) budget() *limits.Budget { return x.t.r.on.side.Budget }
 
+// breakOff ends a tunnel both ways: bytes were lost. Nobody would find out otherwise, for the server may have ended its
+// side, or stay silent for ever.
+func (x *translated) breakOff(err error) {
+	x.t.failed(&upstream.Failure{Reason: refusal.UpstreamFailed, Err: err}, nil)
+	x.Reset(http2.Cancel)
+}
+
 // stop notes that the server takes no more of the request. It may answer all the same.
 func (x *translated) stop() {
 	x.mu.Lock()

@@ -57,19 +57,35 @@ func dropLength(h *message.Head) {
 }
 
 // toHTTP2 makes the head of an HTTP/1.1 request one of HTTP/2. An upgrade to WebSocket becomes an extended CONNECT, whose
-// handshake's key it returns; HTTP/2 has no others, and they are left out.
+// handshake's key it returns; HTTP/2 has no others, and they are left out. So is one of a request with content: in the
+// extended CONNECT that would be the tunnel's bytes, before the server has agreed to it.
 func toHTTP2(h *message.Head) (key string) {
 	if h.Scheme == "" {
 		h.Scheme = "http"
 	}
 	upgrade := h.Upgrade
 	h.Upgrade = ""
-	if h.Method == http.MethodGet && message.EqualFold(upgrade, protocolWebSocket) {
+	if h.Method == http.MethodGet && h.Length == 0 && message.EqualFold(upgrade, protocolWebSocket) {
 		h.Method, h.Protocol = methodConnect, protocolWebSocket
 		key, _ = h.Get("Sec-WebSocket-Key")
 		h.Del("Sec-WebSocket-Key")
 	}
 	return key
+}
+
+// cloneHead makes a head that lasts: of its strings, the caller's connection uses the memory again. There is room for
+// another field.
+func cloneHead(h *message.Head) message.Head {
+	kept := *h
+	all := []*string{&kept.Method, &kept.Scheme, &kept.Authority, &kept.Path, &kept.Protocol, &kept.Upgrade}
+	for _, s := range all {
+		*s = strings.Clone(*s)
+	}
+	kept.Fields = make([]message.Field, len(h.Fields), len(h.Fields)+1)
+	for i, f := range h.Fields {
+		kept.Fields[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+	}
+	return kept
 }
 
 // joinCookies makes one field of the pieces into which HTTP/2 may split Cookie (RFC 9113, section 8.2.3).
@@ -136,6 +152,9 @@ func (x *translated) writeRaw(raw io.Writer) {
 			err = c.CloseWrite()
 		}
 		if !x.wrote(len(p), end, err) {
+			if err != nil {
+				x.breakOff(err)
+			}
 			return
 		}
 	}

@@ -24,7 +24,7 @@ func (k *streamSink) Opened(stream *http2.Stream, why *upstream.Failure) {
 	if why != nil && errors.Is(why.Err, upstream.ErrNoExtendedConnect) {
 		// A server may take no notice of Upgrade (RFC 9110, section 7.8).
 		s.request.Protocol, s.request.Method = "", http.MethodGet
-		s.endpoint.Open(&s.request, true, k)
+		s.waits(s.endpoint.Open(&s.request, true, k))
 		return
 	}
 	s.mu.Lock()
@@ -111,6 +111,11 @@ func (t *streamTunnel) Write(p []byte) (int, error) {
 	t.s.pending = append(t.s.pending[:0], p...)
 	if err := t.s.send(false); err != nil {
 		return 0, err
+	}
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if t.s.reset != nil { // reading does not tell when the server had ended its side
+		return 0, t.s.reset
 	}
 	return len(p), nil
 }

@@ -21,7 +21,7 @@ import (
 
 // translated returns what makes a stream of HTTP/2 look like a connection of HTTP/1.1. The stream is opened by Flush.
 func (d *h1) translated() (endpointConn, *upstream.Failure) {
-	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget}
+	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget, deadline: d.deadline}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -35,7 +35,6 @@ type streamed struct {
 	key      string // of the WebSocket handshake, or empty
 	pending  []byte // content that waits for Flush
 	finished bool   // End was called
-	done     bool   // and its end was sent
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -44,6 +43,7 @@ type streamed struct {
 	wait    *upstream.Waiting
 	failure *upstream.Failure // why there is no stream
 	reset   *http2.StreamError
+	done    bool // the end of the request was sent
 	over    bool // Close or Put was called
 
 	unsent  int // bytes that are not on their way
@@ -54,7 +54,8 @@ type streamed struct {
 	trailer []message.Field
 
 	interrupted bool
-	limit       time.Time // of waiting
+	limit       time.Time // of waiting for the answer
+	deadline    time.Time // of the request: of waiting for the stream, and until content is on its way
 }
 
 // openState is how far the stream is.
@@ -74,10 +75,9 @@ const (
 	mostInterim = 32
 )
 
-// WriteRequest implements endpointConn.
+// WriteRequest implements endpointConn. The head is kept, for it may wait for a connection.
 func (s *streamed) WriteRequest(h *message.Head) error {
-	s.request = *h
-	s.request.Fields = append(make([]message.Field, 0, len(h.Fields)+1), h.Fields...)
+	s.request = cloneHead(h)
 	s.key = toHTTP2(&s.request)
 	return nil
 }
@@ -100,6 +100,8 @@ func (s *streamed) End(trailer []message.Field) error {
 	if err := s.send(false); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.stream.SendTrailer(trailer)
 	s.done = true
 	return nil
@@ -126,7 +128,7 @@ func (s *streamed) send(end bool) error {
 	s.done = s.done || end
 	s.pending = s.pending[:0]
 	for s.unsent > mostUnsent {
-		if err := s.await(time.Time{}); err != nil {
+		if err := s.await(s.deadline); err != nil {
 			return err
 		}
 	}
@@ -139,13 +141,12 @@ func (s *streamed) open(end bool) (asks bool, err error) {
 	if s.state == notAsked {
 		asks, s.state = true, asked
 		s.mu.Unlock()
-		wait := s.endpoint.Open(&s.request, end, (*streamSink)(s))
+		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s)))
 		s.mu.Lock()
-		s.wait = wait
 	}
 	defer s.mu.Unlock()
 	for s.state == asked {
-		if err := s.await(time.Time{}); err != nil {
+		if err := s.await(s.deadline); err != nil {
 			return asks, err
 		}
 	}
@@ -153,6 +154,18 @@ func (s *streamed) open(end bool) (asks bool, err error) {
 		return asks, s.failure
 	}
 	return asks, nil
+}
+
+// waits notes that the stream is waited for, unless w is nil or a later one was noted.
+func (s *streamed) waits(w *upstream.Waiting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wait == nil {
+		s.wait = w
+	}
+	if s.over {
+		s.wait.Cancel()
+	}
 }
 
 // await waits until something has changed, or a time, or returns why waiting is of no use. The lock is held.
@@ -357,6 +370,8 @@ func (s *streamed) Close() error {
 
 // Raw implements endpointConn.
 func (s *streamed) Raw() (buffered []byte, conn net.Conn) {
-	s.SetDeadline(time.Time{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit, s.deadline = time.Time{}, time.Time{}
 	return nil, &streamTunnel{s}
 }

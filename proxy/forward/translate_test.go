@@ -3,6 +3,7 @@
 package forward_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -12,10 +13,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
 // oneRequest is an application of HTTP/1.1 that answers each connection's first request, of which the end is known, with
@@ -238,6 +242,12 @@ func TestRequestsOfHTTP1ToAServerOfHTTP2(t *testing.T) {
 			func(p *peer2, s uint32) { p.head(s, true, ":status", "426", "upgrade-insecure-requests", "1") },
 			"HTTP/1.1 426 Upgrade Required\r\nupgrade-insecure-requests: 1\r\nContent-Length: 0\r\n\r\n",
 		},
+		"an upgrade to WebSocket with content": {
+			"GET / HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nbody",
+			[]string{":method GET, :scheme http, :path /, :authority cart, content-length 4, " + cert, "body"},
+			func(p *peer2, s uint32) { p.head(s, true, ":status", "204") },
+			"HTTP/1.1 204 No Content\r\n\r\n",
+		},
 		"an interim answer": {
 			"GET / HTTP/1.1\r\nHost: cart\r\n\r\n",
 			[]string{":method GET, :scheme http, :path /, :authority cart, " + cert},
@@ -295,6 +305,25 @@ func TestTheCallersProxyTranslatesForServersOutsideTheMesh(t *testing.T) {
 			t.Errorf("undeclared: the server was spoken to in HTTP/%s", got)
 		}
 	})
+}
+
+// A route's timeout counts while a request of HTTP/1.1 waits for a connection of HTTP/2.
+func TestATranslatedRequestDoesNotWaitForItsConnectionBeyondTheTimeout(t *testing.T) {
+	silent := accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	p := newPair(t, asHTTP2, silent, settings{upstream: upstream.Options{ConnectTimeout: time.Minute}})
+	p.client.endpoints(cart, identity.ID{}, silent)
+	p.client.service(asHTTP2, notBriefly, 1)
+	conn := dial(t, p.client, p.at.String())
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	reader := bufio.NewReader(conn)
+	for _, content := range []string{"", "body"} {
+		fmt.Fprintf(conn, "PUT / HTTP/1.1\r\nHost: cart\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+		answer, err := http.ReadResponse(reader, nil)
+		if err != nil || answer.Header.Get(refusal.Header) != string(refusal.Timeout) {
+			t.Fatalf("got %v, %v", answer, err)
+		}
+		io.Copy(io.Discard, answer.Body)
+	}
 }
 
 // There is no gRPC over HTTP/1.1, whatever is declared.

@@ -13,12 +13,16 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 
+	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
 // acceptOf answers a key as RFC 6455, section 4.2.2 asks.
@@ -228,6 +232,70 @@ func TestCONNECTOverHTTP2(t *testing.T) {
 			if got, err := io.ReadAll(reader); string(got) != "hello word bye" {
 				t.Errorf("over HTTP/1.1: %q, %v", got, err)
 			}
+		})
+	}
+}
+
+// chat2 opens a WebSocket over HTTP/2 to a server that says hello.
+func chat2(t *testing.T, p *pair) *peer2 {
+	t.Helper()
+	caller := caller2(t, p.at)
+	caller.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	caller.ask(1, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+	if f := caller.wantHead(); field(f, ":status") != "200" {
+		t.Fatalf("answer %v", f.Fields)
+	}
+	if got := caller.wantData(6); got != "hello " {
+		t.Fatalf("got %q", got)
+	}
+	return caller
+}
+
+func TestATranslatedTunnelOutlivesTheTimeThatSendingAMessageMayTake(t *testing.T) {
+	const idle = 100 * time.Millisecond
+	app := echo1(t, acceptOf)
+	p := newPair(t, asHTTP, app, settings{upstream: upstream.Options{Limits: limits.Set{SendIdle: idle}}})
+	p.client.endpoints(cart, identity.ID{}, app)
+	caller := chat2(t, p)
+	begun := time.Now()
+	eventually(t, "the time has passed", func() bool { return time.Since(begun) > 2*idle })
+	caller.framer.WriteData(1, false, []byte("late"))
+	if got := caller.wantData(4); got != "late" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestATranslatedTunnelEndsWhenItsServerIsGone(t *testing.T) {
+	for name, half := range map[string]bool{
+		"in the middle":                     false,
+		"after the server's side has ended": true,
+	} {
+		t.Run(name, func(t *testing.T) {
+			gone := make(chan struct{})
+			p := newPair(t, asHTTP, rawApp(t, func(c net.Conn, in *bufio.Reader) {
+				r, err := http.ReadRequest(in)
+				if err != nil {
+					return
+				}
+				fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\nhello ",
+					acceptOf(r.Header.Get("Sec-Websocket-Key")))
+				tcp, _ := c.(*net.TCPConn)
+				if half {
+					tcp.CloseWrite()
+				}
+				io.ReadFull(in, make([]byte, 4))
+				tcp.SetLinger(0)
+				tcp.Close()
+				close(gone)
+			}), settings{})
+			caller := chat2(t, p)
+			if half {
+				caller.wantRest()
+			}
+			caller.framer.WriteData(1, false, []byte("word"))
+			<-gone
+			caller.framer.WriteData(1, false, []byte("lost"))
+			caller.wantReset()
 		})
 	}
 }

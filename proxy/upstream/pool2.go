@@ -52,7 +52,8 @@ type Waiting struct {
 	deadline time.Time
 }
 
-// Cancel gives up waiting. Opened may be called all the same, if it was about to be. It may be called on nil.
+// Cancel gives up waiting. The head is not looked at any more, and no stream is opened; but if one was, or waiting had
+// failed, then Opened may be about to be called and is called all the same. It may be called on nil.
 func (w *Waiting) Cancel() {
 	if w == nil {
 		return
@@ -90,16 +91,12 @@ func (p *pool2) open(h *message.Head, end bool, o Opener) *Waiting {
 
 // on opens a stream on a connection, or fails for good. It is false when there is no room after all.
 func (p *pool2) on(c *conn2, h *message.Head, end bool, o Opener) bool {
-	if h.Protocol != "" && !c.http2.ExtendedConnect() {
-		o.Opened(nil, &Failure{refusal.UpstreamFailed, true, ErrNoExtendedConnect})
-		return true
-	}
-	s, err := c.http2.Open(h, end, o)
+	s, why, err := c.open(h, end, o)
 	if err != nil {
 		p.look(c)
 		return false
 	}
-	o.Opened(s, nil)
+	o.Opened(s, why)
 	return true
 }
 

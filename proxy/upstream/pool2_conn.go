@@ -3,12 +3,15 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/http2"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
 )
 
 // conn2 is a connection of a pool2. Its fields are guarded by the pool's lock, but for those that never change.
@@ -36,6 +39,16 @@ func (c *conn2) expired(clock func() time.Time) bool {
 func (c *conn2) Close() error {
 	c.http2.Close(net.ErrClosed)
 	return nil
+}
+
+// open opens a stream, or says why there can be none on any connection. With an error nothing was sent, and another
+// connection may do. Nobody is called, so that the pool's lock may be held.
+func (c *conn2) open(h *message.Head, end bool, o Opener) (*http2.Stream, *Failure, error) {
+	if h.Protocol != "" && !c.http2.ExtendedConnect() {
+		return nil, &Failure{refusal.UpstreamFailed, true, ErrNoExtendedConnect}, nil
+	}
+	s, err := c.http2.Open(h, end, o)
+	return s, nil, err
 }
 
 // look sees what state a connection is in, and gives its room to those who wait.
@@ -92,25 +105,39 @@ func (p *pool2) unlessRetired(c *conn2) {
 // feed gives what room there is to those who wait, the longest waiting first.
 func (p *pool2) feed() {
 	for {
-		p.mu.Lock()
-		c := p.roomy()
-		if c == nil || len(p.waiting) == 0 {
-			if len(p.waiting) > 0 {
-				p.dialMore()
-			}
-			p.mu.Unlock()
+		w, s, why := p.serve()
+		if w == nil {
 			return
 		}
+		w.opener.Opened(s, why)
+	}
+}
+
+// serve opens a stream for who has waited longest; w is nil when nobody waits or there is no room. The lock is held while
+// the head is read: who has cancelled may have used its memory again.
+func (p *pool2) serve() (w *Waiting, s *http2.Stream, why *Failure) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.waiting) > 0 {
+		c := p.roomy()
+		if c == nil {
+			p.dialMore()
+			break
+		}
 		w := p.waiting[0]
-		p.waiting = slices.Delete(p.waiting, 0, 1)
 		c.opens++
-		p.mu.Unlock()
-		if !p.on(c, w.head, w.end, w.opener) {
-			p.mu.Lock()
-			p.waiting = slices.Insert(p.waiting, 0, w)
-			p.mu.Unlock()
+		s, why, err := c.open(w.head, w.end, w.opener)
+		switch {
+		case err == nil:
+			p.waiting = slices.Delete(p.waiting, 0, 1)
+			return w, s, why
+		case errors.Is(err, http2.ErrNoRoom):
+			c.full = c.http2.Room() == 0
+		default:
+			p.drop(c)
 		}
 	}
+	return nil, nil, nil
 }
 
 // roomy returns a connection that has room, or nil. The lock is held.

@@ -191,6 +191,23 @@ func TestWhoWaitsForAStream(t *testing.T) {
 	}
 }
 
+// The race detector sees it when a head is looked at after Cancel.
+func TestWhoCancelsMayUseTheHeadAgain(t *testing.T) {
+	for range 20 {
+		release := make(chan struct{})
+		var running atomic.Int32
+		e := registry(t, Options{MaxConnections: 1}).Acquire(limited(t, 1, who(release, &running)))
+		first, _ := ask2(e, "GET", "")
+		eventually(t, "the first is there", func() bool { return running.Load() == 1 })
+		h := &message.Head{Method: "GET", Scheme: "http", Authority: "service.example", Path: "/", Length: message.Unknown}
+		wait := e.Open(h, true, &request2{done: make(chan struct{})})
+		close(release)
+		first.answer(t)
+		wait.Cancel()
+		*h = message.Head{Method: "no", Path: "of the kind"}
+	}
+}
+
 func TestNoConnectionOfHTTP2CanBeMade(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
