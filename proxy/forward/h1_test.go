@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -377,5 +378,29 @@ func TestAServerPicksOneOfTheUpgradesThatAreOffered(t *testing.T) {
 	c.say("GET / HTTP/1.1\r\nHost: cart\r\nConnection: Upgrade\r\nUpgrade: websocket, foo\r\n\r\n")
 	if r, body := c.hear("GET"); r.StatusCode != http.StatusSwitchingProtocols {
 		t.Errorf("status %d %s", r.StatusCode, body)
+	}
+}
+
+func TestASecondTrySendsTheSameTrailer(t *testing.T) {
+	var tries atomic.Int64
+	second := make(chan string, 1)
+	app := rawApp(t, func(c net.Conn, in *bufio.Reader) {
+		got := until(t, in, "X-Last: 1\r\n\r\n")
+		if tries.Add(1) == 1 {
+			c.(*net.TCPConn).SetLinger(0)
+			return
+		}
+		second <- got
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	p := newPair(t, asHTTP, app, settings{})
+	p.client.endpoints(cart, identity.ID{}, app)
+	c := newTalk(t, p)
+	c.say("PUT / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nheddle-x: one\r\nX-Last: 1\r\n\r\n")
+	if r, body := c.hear("PUT"); r.StatusCode != http.StatusOK {
+		t.Fatalf("status %d %s", r.StatusCode, body)
+	}
+	if got := <-second; !strings.HasSuffix(got, "\r\n0\r\nX-Last: 1\r\n\r\n") {
+		t.Errorf("the second try had %q", got)
 	}
 }

@@ -28,6 +28,7 @@ type upload struct {
 	held   []byte       // from the start, for a second try
 	lost   bool         // it is not all held any more
 	whole  bool         // the content has come to its end
+	sent   bool         // and nobody is writing any of it
 	leave  bool         // the second goroutine is to end
 	bytes  int64        // that have come
 	failed bool         // it broke off
@@ -40,7 +41,8 @@ func (u *upload) init(d *h1) {
 
 // begin makes ready for a request, which may have no content.
 func (u *upload) begin(some bool) {
-	u.flows, u.runs, u.to, u.lost, u.whole, u.leave, u.bytes, u.failed = false, false, nil, false, !some, false, 0, false
+	u.flows, u.runs, u.to, u.lost, u.leave, u.bytes, u.failed = false, false, nil, false, false, 0, false
+	u.whole, u.sent = !some, !some
 }
 
 // running says whether the second goroutine runs.
@@ -249,13 +251,13 @@ func (u *upload) pass() bool {
 		ok = err == nil
 	}
 	conn.Discard(peeked)
-	if to != nil && (!ok || !u.follow(to, more)) {
-		u.mu.Lock()
-		if u.to == to {
-			u.to = nil // until there is another try
-		}
-		u.mu.Unlock()
+	ok = ok && (to == nil || u.follow(to, more))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !ok && u.to == to {
+		u.to = nil // until there is another try
 	}
+	u.sent = !more
 	return more
 }
 
@@ -292,12 +294,13 @@ func (u *upload) end() (whole bool) {
 		u.mu.Lock()
 		u.leave = true
 		u.wake.Signal()
+		whole, sent := u.whole, u.sent
 		u.mu.Unlock()
 		u.d.conn.Interrupt()
-		if !u.whole {
+		if !whole {
 			u.d.drop() // it may be writing to an endpoint that does not read
 		}
-		u.work.Wait()
+		u.finish(whole && !sent)
 		u.d.conn.Resume()
 		u.runs = false
 	}
@@ -306,6 +309,22 @@ func (u *upload) end() (whole bool) {
 	}
 	u.lost = true
 	return u.whole
+}
+
+// finish waits for the second goroutine. One that is writing the last of the content has a moment for it: the endpoint has
+// answered and may not read any more.
+func (u *upload) finish(writes bool) {
+	const moment = 100 * time.Millisecond
+	up := u.d.up
+	if !writes || up == nil {
+		u.work.Wait()
+		return
+	}
+	late := time.AfterFunc(moment, func() { up.Close() })
+	u.work.Wait()
+	if !late.Stop() {
+		u.d.drop()
+	}
 }
 
 // drain reads what is left of the content and is here already, so that a connection can go on after a refusal. It says

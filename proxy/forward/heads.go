@@ -5,6 +5,7 @@ package forward
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -154,9 +155,13 @@ func (x *exchange) trailer(fields []message.Field) []message.Field {
 	return h.Fields
 }
 
-// requestTrailer makes the trailer of a request what the endpoint gets of it.
+// requestTrailer makes the trailer of a request what the endpoint gets of it. The fields stay as they are: a second try
+// sends them, too, maybe from another goroutine.
 func (x *exchange) requestTrailer(fields []message.Field) []message.Field {
-	h := message.Head{Fields: fields}
+	if len(fields) == 0 {
+		return nil
+	}
+	h := message.Head{Fields: slices.Clone(fields)}
 	dropOwn(&h, true)
 	return h.Fields
 }
