@@ -25,6 +25,8 @@ type work struct {
 	Active      int // 0: all at once
 	// Open measures latency at a fixed rate too.
 	Open bool
+	// Target works are those that a budget is for first: the heart of each target.
+	Target bool
 	// Quick is part of the quick mode.
 	Quick bool
 	// Unit is what the processor time is divided by.
@@ -33,18 +35,18 @@ type work struct {
 
 var works = []work{
 	{Group: "http1", Name: "HTTP/1.1, 1 KiB, 1 connection", Protocol: traffic.HTTP1, Size: "1k", Connections: 1, Streams: 1, Unit: "request"},
-	{Group: "http1", Name: "HTTP/1.1, 1 KiB, 100 connections", Protocol: traffic.HTTP1, Size: "1k", Connections: 100, Streams: 1, Open: true, Quick: true, Unit: "request"},
+	{Group: "http1", Name: "HTTP/1.1, 1 KiB, 100 connections", Protocol: traffic.HTTP1, Size: "1k", Connections: 100, Streams: 1, Open: true, Quick: true, Target: true, Unit: "request"},
 	{Group: "http1", Name: "HTTP/1.1, 1 KiB, 8,000 connections, 100 at a time", Protocol: traffic.HTTP1, Size: "1k", Connections: 8000, Active: 100, Streams: 1, Unit: "request"},
-	{Group: "http1", Name: "HTTP/1.1, 16 KiB, 100 connections", Protocol: traffic.HTTP1, Size: "16k", Connections: 100, Streams: 1, Quick: true, Unit: "request"},
+	{Group: "http1", Name: "HTTP/1.1, 16 KiB, 100 connections", Protocol: traffic.HTTP1, Size: "16k", Connections: 100, Streams: 1, Quick: true, Target: true, Unit: "request"},
 	{Group: "http1", Name: "HTTP/1.1, 1 MiB, 100 connections", Protocol: traffic.HTTP1, Size: "1m", Connections: 100, Streams: 1, Unit: "request"},
 	{Group: "http2", Name: "HTTP/2, 1 KiB, 1 connection x 1 stream", Protocol: traffic.HTTP2, Size: "1k", Connections: 1, Streams: 1, Unit: "request"},
 	{Group: "http2", Name: "HTTP/2, 1 KiB, 100 connections x 1 stream", Protocol: traffic.HTTP2, Size: "1k", Connections: 100, Streams: 1, Unit: "request"},
 	{Group: "http2", Name: "HTTP/2, 1 KiB, 1 connection x 100 streams", Protocol: traffic.HTTP2, Size: "1k", Connections: 1, Streams: 100, Unit: "request"},
-	{Group: "http2", Name: "HTTP/2, 1 KiB, 8 connections x 100 streams", Protocol: traffic.HTTP2, Size: "1k", Connections: 8, Streams: 100, Open: true, Quick: true, Unit: "request"},
-	{Group: "grpc", Name: "gRPC unary, 8 connections x 16 streams", Protocol: traffic.Unary, Size: "1k", Connections: 8, Streams: 16, Open: true, Quick: true, Unit: "request"},
+	{Group: "http2", Name: "HTTP/2, 1 KiB, 8 connections x 100 streams", Protocol: traffic.HTTP2, Size: "1k", Connections: 8, Streams: 100, Open: true, Quick: true, Target: true, Unit: "request"},
+	{Group: "grpc", Name: "gRPC unary, 8 connections x 16 streams", Protocol: traffic.Unary, Size: "1k", Connections: 8, Streams: 16, Open: true, Quick: true, Target: true, Unit: "request"},
 	{Group: "grpc", Name: "gRPC streams, 8 connections x 16 streams", Protocol: traffic.Messages, Size: "1k", Connections: 8, Streams: 16, Quick: true, Unit: "message"},
 	{Group: "tcp", Name: "TCP, 1 connection", Protocol: traffic.Download, Connections: 1, Streams: 1, Unit: "MiB"},
-	{Group: "tcp", Name: "TCP, 100 connections", Protocol: traffic.Download, Connections: 100, Streams: 1, Quick: true, Unit: "MiB"},
+	{Group: "tcp", Name: "TCP, 100 connections", Protocol: traffic.Download, Connections: 100, Streams: 1, Quick: true, Target: true, Unit: "MiB"},
 	{Group: "tcp", Name: "TCP, 1 KiB there and back, 100 connections", Protocol: traffic.Echo, Connections: 100, Streams: 1, Open: true, Quick: true, Unit: "round trip"},
 	{Group: "tls", Name: "TLS handshakes, server side", Protocol: traffic.Handshakes, Connections: 16, Quick: true, Unit: "handshake"},
 }

@@ -53,7 +53,11 @@ func checkHTTP(ctx context.Context, client *http.Client, addr netip.AddrPort, ve
 	}
 	_, _, seen, err := get(ctx, client, addr, "/r00/seen")
 	if err != nil || !strings.Contains(strings.ToLower(string(seen)), "00-") {
-		problems = append(problems, fmt.Sprintf("%s: no trace header arrives: %v", version, err))
+		problem := version + ": no trace header arrives"
+		if err != nil {
+			problem += ": " + err.Error()
+		}
+		problems = append(problems, problem)
 	}
 	return problems
 }

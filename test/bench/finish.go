@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/heddle-mesh/heddle/test/bench/peers"
 )
 
 // The generated part of docs/performance.md lies between these.
@@ -77,6 +79,30 @@ func (r *run) save(whole bool) error {
 		return fmt.Errorf("%s: %w", page, err)
 	}
 	return os.WriteFile(page, []byte(replaced), 0o644) //nolint:gosec // to be read by all
+}
+
+// reread makes the report of an earlier run.
+func (r *run) reread() error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	r.site = &peers.Site{Root: root}
+	r.report = newReport(r)
+	raw, err := os.ReadFile(r.from)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, r.report); err != nil {
+		return fmt.Errorf("%s: %w", r.from, err)
+	}
+	if r.note != "" {
+		r.report.Note = r.note
+	}
+	for _, m := range r.report.Measurements {
+		r.report.by[m.key()] = append(r.report.by[m.key()], m)
+	}
+	return r.finish(true)
 }
 
 // between puts text between the marks of a page.

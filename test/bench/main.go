@@ -77,7 +77,7 @@ type options struct {
 	proxyOn, loadOn         []int
 	linkerd, heddle, proxy  string
 	base, profileDir, pgo   string
-	merge                   string
+	merge, from, note       string
 	cache                   string
 }
 
@@ -99,6 +99,8 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.proxy, "proxy", "", "the heddle-proxy to measure (default: built from this tree)")
 	flags.StringVar(&o.base, "base", "", "another heddle-proxy to compare with, shown as heddle-base")
 	flags.StringVar(&o.merge, "merge", "", "an earlier file of test/bench/results, to take from it what isn't measured now")
+	flags.StringVar(&o.from, "from", "", "measure nothing: read this file of test/bench/results, and with -write the page from it")
+	flags.StringVar(&o.note, "note", "", "a sentence to stand above the results")
 	flags.StringVar(&o.linkerd, "linkerd", "", "a built linkerd2-proxy")
 	flags.StringVar(&o.profileDir, "profile", "", "a folder to write processor profiles of Heddle's proxies into, one for each work and side; the top 20 are printed")
 	flags.StringVar(&o.pgo, "pgo", "", "only profile Heddle's pair and write the merged profile to this file")

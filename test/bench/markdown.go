@@ -17,6 +17,16 @@ import (
 func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured %s on %s. %d rounds; medians, with the least and the most of the rounds.\n\n", r.Began.Format("2006-01-02 15:04 UTC"), r.Machine, r.Rounds)
+	if r.Note != "" {
+		fmt.Fprintf(&b, "**%s**\n\n", r.Note)
+	}
+	if s := stats.Summarize(r.foreign()); s.N > 0 && s.High > 0 {
+		fmt.Fprintf(&b, "Others used %.0f %% of the machine's processors meanwhile (median; %.0f %% at most).", 100*s.Median, 100*s.High)
+		if s.Median > quiet {
+			b.WriteString(" **That is not a quiet machine: take no verdict from these figures.**")
+		}
+		b.WriteString("\n\n")
+	}
 	for _, name := range r.names() {
 		if version := r.Versions[name]; version != "" {
 			fmt.Fprintf(&b, "- %s: %s\n", name, version)
@@ -38,6 +48,9 @@ func (r *report) markdown() string {
 	r.problems(&b)
 	return b.String()
 }
+
+// quiet is how much others may use of a machine that is measured on.
+const quiet = 0.05
 
 var titles = map[peers.Topology]string{peers.Pair: "sidecar pair with mTLS", peers.Plain: "one proxy in clear"}
 

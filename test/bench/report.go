@@ -41,6 +41,7 @@ func (m measurement) key() key { return key{m.Peer, m.Topology, m.Work, m.Rate >
 type report struct {
 	Began        time.Time         `json:"began"`
 	Machine      string            `json:"machine"`
+	Note         string            `json:"note,omitempty"`
 	Rounds       int               `json:"rounds"`
 	Versions     map[string]string `json:"versions"`
 	Binaries     map[string]int64  `json:"binaries"`
@@ -56,7 +57,7 @@ type report struct {
 
 func newReport(r *run) *report {
 	return &report{
-		Began: time.Now().UTC(), Machine: machine(), Rounds: r.rounds, run: r,
+		Began: time.Now().UTC(), Machine: machine(), Rounds: r.rounds, Note: r.note, run: r,
 		Versions: map[string]string{}, Binaries: map[string]int64{}, by: map[key][]measurement{},
 	}
 }
@@ -111,6 +112,18 @@ func (r *report) addMemory(m memory) {
 			fmt.Fprintf(r.run.out, "%s: %s for each connection, %s\n", m.Peer, bytesText(each), kind.name)
 		}
 	}
+}
+
+// foreign is the share of the machine's processors that everybody else used while something was measured, for each
+// measurement.
+func (r *report) foreign() []float64 {
+	var out []float64
+	for _, m := range r.Measurements {
+		if m.Result != nil && m.Result.Elapsed > 0 {
+			out = append(out, m.Result.Foreign.Seconds()/m.Result.Elapsed.Seconds()/float64(runtime.NumCPU()))
+		}
+	}
+	return out
 }
 
 // halfOf is half of a peer's saturation, the median of its rounds. 0 if it wasn't measured.

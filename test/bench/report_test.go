@@ -7,6 +7,7 @@ package main
 import (
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,10 +38,10 @@ func TestTargetsAreJudgedRoundByRound(t *testing.T) {
 	}
 	// 30/30 and 60/40, not the ratio of the medians.
 	first := verdicts[works[1].Name+": processor time per request at most 1.00 x the better of nginx and haproxy"]
-	if first.Verdict != missed || !strings.HasPrefix(first.Measured, "1.250 (1.000..1.500)") {
+	if first.Verdict != missed+tooFew || !strings.HasPrefix(first.Measured, "1.250 (1.000..1.500)") {
 		t.Errorf("%+v", first)
 	}
-	if v := verdicts[works[1].Name+": processor time per request at most 0.50 x envoy"]; v.Verdict != met {
+	if v := verdicts[works[1].Name+": processor time per request at most 0.50 x envoy"]; v.Verdict != met+tooFew {
 		t.Errorf("%+v", v)
 	}
 	if v := verdicts[works[0].Name+": processor time per request at most 0.50 x envoy"]; v.Verdict != unmeasured || v.Measured != unmeasured {
@@ -140,5 +141,36 @@ func TestFlags(t *testing.T) {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is taken", args)
 		}
+	}
+}
+
+func TestABudgetIsForTheTargetsFirst(t *testing.T) {
+	target, other := work{Name: "target", Target: true, Open: true}, work{Name: "other", Open: true}
+	closed, open, rest := plan([]work{other, target}, 2, true)
+	want := []step{{target, 0, false}, {target, 1, false}}
+	if !slices.Equal(closed, want) {
+		t.Errorf("closed: %+v", closed)
+	}
+	if want := []step{{target, 0, true}, {target, 1, true}}; !slices.Equal(open, want) {
+		t.Errorf("open: %+v", open)
+	}
+	if want := []step{{other, 0, false}, {other, 1, false}}; !slices.Equal(rest, want) {
+		t.Errorf("rest: %+v", rest)
+	}
+	closed, open, rest = plan([]work{other, target}, 2, false)
+	if want := []step{{other, 0, false}, {target, 0, false}, {other, 1, false}, {target, 1, false}}; !slices.Equal(closed, want) || len(open) != 4 || len(rest) != 0 {
+		t.Errorf("without a budget: %+v, %+v, %+v", closed, open, rest)
+	}
+}
+
+func TestStepsEndWithTheBudget(t *testing.T) {
+	r := &run{options: &options{}, out: io.Discard}
+	r.report = newReport(r)
+	steps := []step{{works[1], 0, false}, {works[1], 0, true}}
+	if err := r.steps(t.Context(), peers.Pair, nil, steps, time.Now().Add(-time.Second)); err != nil || len(r.report.Problems) != 0 {
+		t.Errorf("after its end: %v, %v", err, r.report.Problems)
+	}
+	if err := r.steps(t.Context(), peers.Pair, nil, steps, time.Now().Add(time.Hour)); err != nil || len(r.report.Problems) != 1 {
+		t.Errorf("without a rate: %v, %v", err, r.report.Problems)
 	}
 }

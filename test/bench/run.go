@@ -40,6 +40,9 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	r := &run{options: o, out: out}
+	if o.from != "" {
+		return r.reread()
+	}
 	if err := r.setUp(); err != nil {
 		return err
 	}
@@ -181,65 +184,7 @@ func (r *run) topology(ctx context.Context, topology peers.Topology) error {
 			r.report.problem(p.Name(), topology, problem)
 		}
 	}
-	begin := time.Now()
-	over := func(share float64) bool {
-		return r.budget > 0 && time.Since(begin) > time.Duration(share*float64(r.budget))
-	}
-	if err := r.saturate(ctx, topology, up, works, over); err != nil {
-		return err
-	}
-	return r.respond(ctx, topology, up, works, over)
-}
-
-// fewRounds is what works that aren't part of the quick mode get out of a budget.
-const fewRounds = 1
-
-// saturate runs the closed loops. Two thirds of a budget are for them.
-func (r *run) saturate(ctx context.Context, topology peers.Topology, up []running, works []work, over func(float64) bool) error {
-	for round := range r.rounds {
-		for _, w := range works {
-			if over(0.66) {
-				return nil
-			}
-			if r.budget > 0 && round >= fewRounds && !w.Quick {
-				continue
-			}
-			if err := r.round(ctx, topology, up, w, round, 0); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// respond runs the open loops.
-func (r *run) respond(ctx context.Context, topology peers.Topology, up []running, works []work, over func(float64) bool) error {
-	if r.budget > 0 {
-		up = slices.DeleteFunc(slices.Clone(up), func(p running) bool { return !slices.Contains([]string{ours, "haproxy", "envoy"}, p.Name()) })
-	}
-	rates := map[string]float64{}
-	for _, w := range works {
-		if !w.Open || (r.budget > 0 && w.Group == "tcp") {
-			continue
-		}
-		if rates[w.Name] = r.report.halfOf("haproxy", topology, w); rates[w.Name] == 0 {
-			r.report.problem("all", topology, w.Name+": no saturation of HAProxy's, so no rate to measure latency at")
-		}
-	}
-	for round := range r.rounds {
-		for _, w := range works {
-			if over(1) {
-				return nil
-			}
-			if rates[w.Name] == 0 {
-				continue
-			}
-			if err := r.round(ctx, topology, up, w, round, rates[w.Name]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return r.measure(ctx, topology, up, works)
 }
 
 // start starts the peers. One that isn't to be had here, or doesn't start, is told and left out.

@@ -18,12 +18,16 @@ type verdict struct {
 	Target, Limit, Measured, Verdict string
 }
 
-// Verdicts. What has no figure is neither of the first two.
+// Verdicts. What has no figure is neither of the first two, and what has too few rounds is told so.
 const (
 	met        = "met"
 	missed     = "**missed**"
 	unmeasured = "unmeasured"
+	tooFew     = ", in too few rounds"
 )
+
+// enoughRounds is what issue 3 asks of a ratio.
+const enoughRounds = 9
 
 // ours is whom the targets are for.
 const ours = "heddle"
@@ -97,6 +101,9 @@ func (r *report) compare(c comparison, w work) verdict {
 		v.Verdict = unmeasured
 	case c.inverse && s.Median >= c.limit, c.below && s.Median < c.limit, !c.inverse && !c.below && s.Median <= c.limit:
 		v.Verdict = met
+	}
+	if s.N > 0 && s.N < enoughRounds {
+		v.Verdict += tooFew
 	}
 	return v
 }

@@ -55,13 +55,14 @@ func newLayout(site *Site) (*layout, error) {
 
 var ports FreePorts
 
-// files is how many files a process may open here.
+// files is how many files a process may open here, and no more than 8,000 connections need: nginx makes room for all of
+// them at its start.
 func files() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024
 	}
-	return int(min(limit.Cur, 100_000)) //nolint:gosec // bounded
+	return int(min(limit.Cur, 20_000)) //nolint:gosec // bounded
 }
 
 // Listen returns the port for the application's HTTP, "1" or "2", or "tcp".

@@ -120,3 +120,15 @@ func TestRing(t *testing.T) {
 		}
 	}
 }
+
+func TestTheMachinesTimeIsAllButIdle(t *testing.T) {
+	const stat = "cpu  100 20 30 4000 500 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"
+	if got, want := busyTime(stat), 1710*time.Millisecond; got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for _, wrong := range []string{"", "cpu 1 2\n", "intr 1 2 3 4 5 6 7 8 9\n", "cpu a b c d e f g h i\n"} {
+		if got := busyTime(wrong); got != 0 {
+			t.Errorf("%q: %v", wrong, got)
+		}
+	}
+}

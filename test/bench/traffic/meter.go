@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ func Resident(pid int) (int64, error) {
 type meter struct {
 	load            Load
 	proxies, others time.Duration
+	machine         time.Duration
 	resident        int64
 }
 
@@ -68,8 +70,41 @@ func (m *meter) read() (proxies, others time.Duration, err error) {
 }
 
 func (m *meter) start() (err error) {
+	m.machine = machineTime()
 	m.proxies, m.others, err = m.read()
 	return err
+}
+
+// machineTime is what all processors together were busy with since the machine began, in ticks of 10 ms. 0 if the kernel
+// doesn't tell.
+func machineTime() time.Duration {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	return busyTime(string(stat))
+}
+
+// busyTime reads the first line of /proc/stat: user nice system idle iowait irq softirq steal, in ticks. What a hypervisor
+// took away, steal, is what others did, too.
+func busyTime(stat string) time.Duration {
+	const tick = 10 * time.Millisecond
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0
+	}
+	var sum int64
+	for i, field := range fields[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		if idle, iowait := 3, 4; i != idle && i != iowait {
+			sum += n
+		}
+	}
+	return time.Duration(sum) * tick
 }
 
 func (m *meter) sample() {
@@ -89,5 +124,8 @@ func (m *meter) stop(r *Result) error {
 		return err
 	}
 	r.Processor, r.Other, r.Resident = proxies-m.proxies, others-m.others, m.resident
+	if now := machineTime(); now > 0 && m.machine > 0 {
+		r.Foreign = max(now-m.machine-r.Processor-r.Other, 0)
+	}
 	return nil
 }

@@ -57,6 +57,8 @@ type Result struct {
 	// Processor time of Load.Processes and Load.Others.
 	Processor time.Duration `json:"processor"`
 	Other     time.Duration `json:"other"`
+	// Foreign is the processor time of everybody else on the machine, to within 20 ms.
+	Foreign time.Duration `json:"foreign"`
 	// Resident is the most memory, in bytes, that Load.Processes held together, each page of a process counted.
 	Resident int64 `json:"resident"`
 }
