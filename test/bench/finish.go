@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/heddle-mesh/heddle/test/bench/peers"
@@ -119,7 +120,7 @@ func between(page, text string) (string, error) {
 }
 
 // mergeWith takes from an earlier result what this run didn't measure. Ratios are never made across runs: a work is
-// taken with all its peers or not at all.
+// taken with all its peers or not at all. Memory is each peer's own.
 func (r *report) mergeWith(file string) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -144,8 +145,10 @@ func (r *report) mergeWith(file string) error {
 			r.by[k] = append(r.by[k], m)
 		}
 	}
-	if len(r.Memory) == 0 {
-		r.Memory = earlier.Memory
+	for _, m := range earlier.Memory {
+		if !slices.ContainsFunc(r.Memory, func(mine memory) bool { return mine.Peer == m.Peer }) {
+			r.Memory = append(r.Memory, m)
+		}
 	}
 	for name, version := range earlier.Versions {
 		if _, ok := r.Versions[name]; !ok {

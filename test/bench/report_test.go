@@ -5,8 +5,11 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -172,5 +175,30 @@ func TestStepsEndWithTheBudget(t *testing.T) {
 	}
 	if err := r.steps(t.Context(), peers.Pair, nil, steps, time.Now().Add(time.Hour)); err != nil || len(r.report.Problems) != 1 {
 		t.Errorf("without a rate: %v, %v", err, r.report.Problems)
+	}
+}
+
+func TestWhatIsMergedKeepsTheNewer(t *testing.T) {
+	earlier := newTestReport(map[string][]float64{"heddle": {90, 90}, "haproxy": {90, 90}})
+	earlier.Measurements[0].Work = works[0].Name // all else of it was measured anew
+	earlier.Memory = []memory{{Peer: "heddle", Plain: 1}, {Peer: "nginx", Plain: 2}}
+	raw, err := json.Marshal(earlier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "earlier.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newTestReport(map[string][]float64{"heddle": {30, 30}})
+	r.Memory = []memory{{Peer: "heddle", Plain: 3}}
+	if err := r.mergeWith(file); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Measurements) != 3 || len(r.by[key{"haproxy", peers.Pair, works[1].Name, false}]) != 0 {
+		t.Errorf("%d measurements", len(r.Measurements))
+	}
+	if len(r.Memory) != 2 || r.Memory[0].Plain != 3 || r.Memory[1].Peer != "nginx" {
+		t.Errorf("%+v", r.Memory)
 	}
 }
