@@ -62,7 +62,7 @@ func breach(format string, args ...any) error {
 // What strict lines look like. Targets are those that a proxy may send: a path, "*", the absolute form,
 // and that of CONNECT.
 var (
-	requestLine = regexp.MustCompile(`^[!#$%&'*+\-.^_` + "`" + `|~0-9A-Za-z]+ (/[!-~]*|\*|https?://[!-~]+|[a-z]+:[0-9]+) HTTP/1\.1$`)
+	requestLine = regexp.MustCompile(`^[!#$%&'*+\-.^_` + "`" + `|~0-9A-Za-z]+ (/[!-~]*|\*|https?://[!-~]+|(\[[0-9A-Fa-f:.]+\]|[!$%&'()*+,;=\-.0-9A-Z_a-z~]+):[0-9]+) HTTP/1\.1$`)
 	statusLine  = regexp.MustCompile(`^HTTP/1\.1 [1-9][0-9][0-9] [\t\x20-\x7e\x80-\xff]*$`)
 	fieldLine   = regexp.MustCompile(`^[!#$%&'*+\-.^_` + "`" + `|~0-9A-Za-z]+:[ \t]*([!-~\x80-\xff]([\t\x20-\x7e\x80-\xff]*[!-~\x80-\xff])?)?[ \t]*$`)
 	digits      = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
