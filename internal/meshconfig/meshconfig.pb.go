@@ -188,6 +188,330 @@ func (Action) EnumDescriptor() ([]byte, []int) {
 	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{2}
 }
 
+type RetryCondition int32
+
+const (
+	RetryCondition_RETRY_CONDITION_UNSPECIFIED     RetryCondition = 0 // never sent
+	RetryCondition_RETRY_CONDITION_CONNECT_FAILURE RetryCondition = 1
+	RetryCondition_RETRY_CONDITION_REFUSED_STREAM  RetryCondition = 2 // and whatever else proves that the application did not see the request
+	RetryCondition_RETRY_CONDITION_RESET           RetryCondition = 3 // the connection or stream broke before the head of the answer
+	RetryCondition_RETRY_CONDITION_TIMEOUT         RetryCondition = 4 // of the try
+)
+
+// Enum value maps for RetryCondition.
+var (
+	RetryCondition_name = map[int32]string{
+		0: "RETRY_CONDITION_UNSPECIFIED",
+		1: "RETRY_CONDITION_CONNECT_FAILURE",
+		2: "RETRY_CONDITION_REFUSED_STREAM",
+		3: "RETRY_CONDITION_RESET",
+		4: "RETRY_CONDITION_TIMEOUT",
+	}
+	RetryCondition_value = map[string]int32{
+		"RETRY_CONDITION_UNSPECIFIED":     0,
+		"RETRY_CONDITION_CONNECT_FAILURE": 1,
+		"RETRY_CONDITION_REFUSED_STREAM":  2,
+		"RETRY_CONDITION_RESET":           3,
+		"RETRY_CONDITION_TIMEOUT":         4,
+	}
+)
+
+func (x RetryCondition) Enum() *RetryCondition {
+	p := new(RetryCondition)
+	*p = x
+	return p
+}
+
+func (x RetryCondition) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RetryCondition) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[3].Descriptor()
+}
+
+func (RetryCondition) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[3]
+}
+
+func (x RetryCondition) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RetryCondition.Descriptor instead.
+func (RetryCondition) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{3}
+}
+
+type Idempotency int32
+
+const (
+	Idempotency_IDEMPOTENCY_UNSPECIFIED Idempotency = 0 // by method, or by an Idempotency-Key
+	Idempotency_IDEMPOTENCY_ALWAYS      Idempotency = 1
+	Idempotency_IDEMPOTENCY_NEVER       Idempotency = 2
+)
+
+// Enum value maps for Idempotency.
+var (
+	Idempotency_name = map[int32]string{
+		0: "IDEMPOTENCY_UNSPECIFIED",
+		1: "IDEMPOTENCY_ALWAYS",
+		2: "IDEMPOTENCY_NEVER",
+	}
+	Idempotency_value = map[string]int32{
+		"IDEMPOTENCY_UNSPECIFIED": 0,
+		"IDEMPOTENCY_ALWAYS":      1,
+		"IDEMPOTENCY_NEVER":       2,
+	}
+)
+
+func (x Idempotency) Enum() *Idempotency {
+	p := new(Idempotency)
+	*p = x
+	return p
+}
+
+func (x Idempotency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Idempotency) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[4].Descriptor()
+}
+
+func (Idempotency) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[4]
+}
+
+func (x Idempotency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Idempotency.Descriptor instead.
+func (Idempotency) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{4}
+}
+
+type BalancingPolicy int32
+
+const (
+	BalancingPolicy_BALANCING_POLICY_UNSPECIFIED     BalancingPolicy = 0 // least request
+	BalancingPolicy_BALANCING_POLICY_ROUND_ROBIN     BalancingPolicy = 1
+	BalancingPolicy_BALANCING_POLICY_LEAST_REQUEST   BalancingPolicy = 2
+	BalancingPolicy_BALANCING_POLICY_PEAK_EWMA       BalancingPolicy = 3
+	BalancingPolicy_BALANCING_POLICY_RANDOM          BalancingPolicy = 4
+	BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH BalancingPolicy = 5
+)
+
+// Enum value maps for BalancingPolicy.
+var (
+	BalancingPolicy_name = map[int32]string{
+		0: "BALANCING_POLICY_UNSPECIFIED",
+		1: "BALANCING_POLICY_ROUND_ROBIN",
+		2: "BALANCING_POLICY_LEAST_REQUEST",
+		3: "BALANCING_POLICY_PEAK_EWMA",
+		4: "BALANCING_POLICY_RANDOM",
+		5: "BALANCING_POLICY_CONSISTENT_HASH",
+	}
+	BalancingPolicy_value = map[string]int32{
+		"BALANCING_POLICY_UNSPECIFIED":     0,
+		"BALANCING_POLICY_ROUND_ROBIN":     1,
+		"BALANCING_POLICY_LEAST_REQUEST":   2,
+		"BALANCING_POLICY_PEAK_EWMA":       3,
+		"BALANCING_POLICY_RANDOM":          4,
+		"BALANCING_POLICY_CONSISTENT_HASH": 5,
+	}
+)
+
+func (x BalancingPolicy) Enum() *BalancingPolicy {
+	p := new(BalancingPolicy)
+	*p = x
+	return p
+}
+
+func (x BalancingPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BalancingPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[5].Descriptor()
+}
+
+func (BalancingPolicy) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[5]
+}
+
+func (x BalancingPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BalancingPolicy.Descriptor instead.
+func (BalancingPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{5}
+}
+
+type Stickiness_By int32
+
+const (
+	Stickiness_BY_UNSPECIFIED     Stickiness_By = 0 // never sent
+	Stickiness_BY_COOKIE          Stickiness_By = 1
+	Stickiness_BY_HEADER          Stickiness_By = 2
+	Stickiness_BY_SOURCE_IDENTITY Stickiness_By = 3
+	Stickiness_BY_SOURCE_IP       Stickiness_By = 4
+)
+
+// Enum value maps for Stickiness_By.
+var (
+	Stickiness_By_name = map[int32]string{
+		0: "BY_UNSPECIFIED",
+		1: "BY_COOKIE",
+		2: "BY_HEADER",
+		3: "BY_SOURCE_IDENTITY",
+		4: "BY_SOURCE_IP",
+	}
+	Stickiness_By_value = map[string]int32{
+		"BY_UNSPECIFIED":     0,
+		"BY_COOKIE":          1,
+		"BY_HEADER":          2,
+		"BY_SOURCE_IDENTITY": 3,
+		"BY_SOURCE_IP":       4,
+	}
+)
+
+func (x Stickiness_By) Enum() *Stickiness_By {
+	p := new(Stickiness_By)
+	*p = x
+	return p
+}
+
+func (x Stickiness_By) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Stickiness_By) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[6].Descriptor()
+}
+
+func (Stickiness_By) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[6]
+}
+
+func (x Stickiness_By) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Stickiness_By.Descriptor instead.
+func (Stickiness_By) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{21, 0}
+}
+
+type HashKey_By int32
+
+const (
+	HashKey_BY_UNSPECIFIED HashKey_By = 0 // never sent
+	HashKey_BY_HEADER      HashKey_By = 1
+	HashKey_BY_COOKIE      HashKey_By = 2
+	HashKey_BY_QUERY       HashKey_By = 3
+	HashKey_BY_SOURCE_IP   HashKey_By = 4 // the calling pod; X-Forwarded-For where it is told to be trusted
+)
+
+// Enum value maps for HashKey_By.
+var (
+	HashKey_By_name = map[int32]string{
+		0: "BY_UNSPECIFIED",
+		1: "BY_HEADER",
+		2: "BY_COOKIE",
+		3: "BY_QUERY",
+		4: "BY_SOURCE_IP",
+	}
+	HashKey_By_value = map[string]int32{
+		"BY_UNSPECIFIED": 0,
+		"BY_HEADER":      1,
+		"BY_COOKIE":      2,
+		"BY_QUERY":       3,
+		"BY_SOURCE_IP":   4,
+	}
+)
+
+func (x HashKey_By) Enum() *HashKey_By {
+	p := new(HashKey_By)
+	*p = x
+	return p
+}
+
+func (x HashKey_By) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HashKey_By) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[7].Descriptor()
+}
+
+func (HashKey_By) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[7]
+}
+
+func (x HashKey_By) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HashKey_By.Descriptor instead.
+func (HashKey_By) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{24, 0}
+}
+
+type HealthCheck_Type int32
+
+const (
+	HealthCheck_TYPE_UNSPECIFIED HealthCheck_Type = 0 // never sent
+	HealthCheck_TYPE_HTTP        HealthCheck_Type = 1
+	HealthCheck_TYPE_GRPC        HealthCheck_Type = 2
+	HealthCheck_TYPE_TCP         HealthCheck_Type = 3
+)
+
+// Enum value maps for HealthCheck_Type.
+var (
+	HealthCheck_Type_name = map[int32]string{
+		0: "TYPE_UNSPECIFIED",
+		1: "TYPE_HTTP",
+		2: "TYPE_GRPC",
+		3: "TYPE_TCP",
+	}
+	HealthCheck_Type_value = map[string]int32{
+		"TYPE_UNSPECIFIED": 0,
+		"TYPE_HTTP":        1,
+		"TYPE_GRPC":        2,
+		"TYPE_TCP":         3,
+	}
+)
+
+func (x HealthCheck_Type) Enum() *HealthCheck_Type {
+	p := new(HealthCheck_Type)
+	*p = x
+	return p
+}
+
+func (x HealthCheck_Type) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthCheck_Type) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[8].Descriptor()
+}
+
+func (HealthCheck_Type) Type() protoreflect.EnumType {
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[8]
+}
+
+func (x HealthCheck_Type) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthCheck_Type.Descriptor instead.
+func (HealthCheck_Type) EnumDescriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{27, 0}
+}
+
 type PathMatch_Type int32
 
 const (
@@ -224,11 +548,11 @@ func (x PathMatch_Type) String() string {
 }
 
 func (PathMatch_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_internal_meshconfig_meshconfig_proto_enumTypes[3].Descriptor()
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[9].Descriptor()
 }
 
 func (PathMatch_Type) Type() protoreflect.EnumType {
-	return &file_internal_meshconfig_meshconfig_proto_enumTypes[3]
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[9]
 }
 
 func (x PathMatch_Type) Number() protoreflect.EnumNumber {
@@ -237,7 +561,7 @@ func (x PathMatch_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathMatch_Type.Descriptor instead.
 func (PathMatch_Type) EnumDescriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{13, 0}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{30, 0}
 }
 
 type HeaderMatch_Type int32
@@ -273,11 +597,11 @@ func (x HeaderMatch_Type) String() string {
 }
 
 func (HeaderMatch_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_internal_meshconfig_meshconfig_proto_enumTypes[4].Descriptor()
+	return file_internal_meshconfig_meshconfig_proto_enumTypes[10].Descriptor()
 }
 
 func (HeaderMatch_Type) Type() protoreflect.EnumType {
-	return &file_internal_meshconfig_meshconfig_proto_enumTypes[4]
+	return &file_internal_meshconfig_meshconfig_proto_enumTypes[10]
 }
 
 func (x HeaderMatch_Type) Number() protoreflect.EnumNumber {
@@ -286,7 +610,7 @@ func (x HeaderMatch_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderMatch_Type.Descriptor instead.
 func (HeaderMatch_Type) EnumDescriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{31, 0}
 }
 
 // Mesh is section `mesh`: what every proxy needs to know.
@@ -405,6 +729,7 @@ type Binding struct {
 	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"` // SPIFFE ID
 	Inbound       string                 `protobuf:"bytes,4,opt,name=inbound,proto3" json:"inbound,omitempty"`   // name of the pod's inbound section
 	Workload      string                 `protobuf:"bytes,5,opt,name=workload,proto3" json:"workload,omitempty"` // label of metrics: the controller's name, or the pod's
+	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`         // of the pod's node (topology.kubernetes.io/zone), or empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +795,13 @@ func (x *Binding) GetInbound() string {
 func (x *Binding) GetWorkload() string {
 	if x != nil {
 		return x.Workload
+	}
+	return ""
+}
+
+func (x *Binding) GetZone() string {
+	if x != nil {
+		return x.Zone
 	}
 	return ""
 }
@@ -540,7 +872,9 @@ type PortPolicy struct {
 	// Evaluated Deny first, then Allow, whatever their order here.
 	Rules []*AuthorizationRule `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
 	// What a decision by default_action cites: "namespace/policy/defaultAction"; empty without a policy.
-	DefaultRule   string `protobuf:"bytes,8,opt,name=default_rule,json=defaultRule,proto3" json:"default_rule,omitempty"`
+	DefaultRule string `protobuf:"bytes,8,opt,name=default_rule,json=defaultRule,proto3" json:"default_rule,omitempty"`
+	// Each of them must have a token for the request or connection.
+	RateLimits    []*RateLimit `protobuf:"bytes,9,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +965,107 @@ func (x *PortPolicy) GetDefaultRule() string {
 	return ""
 }
 
+func (x *PortPolicy) GetRateLimits() []*RateLimit {
+	if x != nil {
+		return x.RateLimits
+	}
+	return nil
+}
+
+// RateLimit is a token bucket of this pod, or one for each caller's identity.
+type RateLimit struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`          // "namespace/policy/limit": what a refusal cites
+	Requests  uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"` // that come back per interval
+	Interval  int64                  `protobuf:"varint,3,opt,name=interval,proto3" json:"interval,omitempty"`
+	Burst     uint64                 `protobuf:"varint,4,opt,name=burst,proto3" json:"burst,omitempty"` // that fit into the bucket
+	PerCaller bool                   `protobuf:"varint,5,opt,name=per_caller,json=perCaller,proto3" json:"per_caller,omitempty"`
+	// What it counts; empty: everything.
+	From          []*Caller    `protobuf:"bytes,6,rep,name=from,proto3" json:"from,omitempty"`
+	To            []*Operation `protobuf:"bytes,7,rep,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RateLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RateLimit) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *RateLimit) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *RateLimit) GetBurst() uint64 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *RateLimit) GetPerCaller() bool {
+	if x != nil {
+		return x.PerCaller
+	}
+	return false
+}
+
+func (x *RateLimit) GetFrom() []*Caller {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *RateLimit) GetTo() []*Operation {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
 type AuthorizationRule struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "namespace/policy/rule": what a denial cites
@@ -645,7 +1080,7 @@ type AuthorizationRule struct {
 
 func (x *AuthorizationRule) Reset() {
 	*x = AuthorizationRule{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[5]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +1092,7 @@ func (x *AuthorizationRule) String() string {
 func (*AuthorizationRule) ProtoMessage() {}
 
 func (x *AuthorizationRule) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[5]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +1105,7 @@ func (x *AuthorizationRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizationRule.ProtoReflect.Descriptor instead.
 func (*AuthorizationRule) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{5}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuthorizationRule) GetName() string {
@@ -712,7 +1147,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[6]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +1159,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[6]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +1172,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{6}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Caller) GetIdentities() []string {
@@ -766,7 +1201,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[7]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1213,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[7]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +1226,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{7}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Operation) GetPorts() []uint32 {
@@ -817,16 +1252,19 @@ func (x *Operation) GetPaths() []string {
 
 // Routes is section `routes/<service>/<client namespace or *>`.
 type Routes struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
-	Ports         []*ServicePort         `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`     // by port, ascending
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
+	Ports   []*ServicePort         `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`     // by port, ascending
+	// How each service that the backends of `ports` name is called; by service, ascending.
+	Clusters      []*Cluster   `protobuf:"bytes,3,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	RetryBudget   *RetryBudget `protobuf:"bytes,4,opt,name=retry_budget,json=retryBudget,proto3" json:"retry_budget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Routes) Reset() {
 	*x = Routes{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[8]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1276,7 @@ func (x *Routes) String() string {
 func (*Routes) ProtoMessage() {}
 
 func (x *Routes) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[8]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1289,7 @@ func (x *Routes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Routes.ProtoReflect.Descriptor instead.
 func (*Routes) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{8}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Routes) GetService() string {
@@ -868,6 +1306,20 @@ func (x *Routes) GetPorts() []*ServicePort {
 	return nil
 }
 
+func (x *Routes) GetClusters() []*Cluster {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+func (x *Routes) GetRetryBudget() *RetryBudget {
+	if x != nil {
+		return x.RetryBudget
+	}
+	return nil
+}
+
 type ServicePort struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Port     uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
@@ -877,14 +1329,17 @@ type ServicePort struct {
 	// Rules of the TrafficSplit; the first match wins, and what matches none goes to `backends`.
 	Rules []*SplitRule `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
 	// Never empty: the service itself when there is no split.
-	Backends      []*WeightedBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	Backends   []*WeightedBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	Stickiness *Stickiness        `protobuf:"bytes,6,opt,name=stickiness,proto3" json:"stickiness,omitempty"`
+	// Of the ServiceProfile; the first that matches, is not over and whose share is drawn is injected, per try.
+	Faults        []*Fault `protobuf:"bytes,7,rep,name=faults,proto3" json:"faults,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[9]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1351,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[9]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1364,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{9}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ServicePort) GetPort() uint32 {
@@ -947,18 +1402,36 @@ func (x *ServicePort) GetBackends() []*WeightedBackend {
 	return nil
 }
 
+func (x *ServicePort) GetStickiness() *Stickiness {
+	if x != nil {
+		return x.Stickiness
+	}
+	return nil
+}
+
+func (x *ServicePort) GetFaults() []*Fault {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
 type Route struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Matches        []*Match               `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"` // any; empty matches all
 	RequestTimeout int64                  `protobuf:"varint,3,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
+	TryTimeout     int64                  `protobuf:"varint,4,opt,name=try_timeout,json=tryTimeout,proto3" json:"try_timeout,omitempty"`    // from the pick of an endpoint to the head of its answer
+	IdleTimeout    int64                  `protobuf:"varint,5,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"` // without a byte of content either way
+	Retry          *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
+	Filters        *Filters               `protobuf:"bytes,7,opt,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[10]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1443,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[10]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1456,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{10}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Route) GetName() string {
@@ -1007,6 +1480,1268 @@ func (x *Route) GetRequestTimeout() int64 {
 	return 0
 }
 
+func (x *Route) GetTryTimeout() int64 {
+	if x != nil {
+		return x.TryTimeout
+	}
+	return 0
+}
+
+func (x *Route) GetIdleTimeout() int64 {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return 0
+}
+
+func (x *Route) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Route) GetFilters() *Filters {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type Retry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempts      uint32                 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"` // beyond the first; 0 to 10
+	On            []RetryCondition       `protobuf:"varint,2,rep,packed,name=on,proto3,enum=heddle.meshconfig.v1.RetryCondition" json:"on,omitempty"`
+	Codes         []uint32               `protobuf:"varint,3,rep,packed,name=codes,proto3" json:"codes,omitempty"`                          // of HTTP, 400 to 599, ascending
+	GrpcCodes     []uint32               `protobuf:"varint,4,rep,packed,name=grpc_codes,json=grpcCodes,proto3" json:"grpc_codes,omitempty"` // 1 to 16, ascending
+	BackoffBase   int64                  `protobuf:"varint,5,opt,name=backoff_base,json=backoffBase,proto3" json:"backoff_base,omitempty"`
+	BackoffMax    int64                  `protobuf:"varint,6,opt,name=backoff_max,json=backoffMax,proto3" json:"backoff_max,omitempty"`
+	Idempotency   Idempotency            `protobuf:"varint,7,opt,name=idempotency,proto3,enum=heddle.meshconfig.v1.Idempotency" json:"idempotency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Retry) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Retry) GetOn() []RetryCondition {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+func (x *Retry) GetCodes() []uint32 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *Retry) GetGrpcCodes() []uint32 {
+	if x != nil {
+		return x.GrpcCodes
+	}
+	return nil
+}
+
+func (x *Retry) GetBackoffBase() int64 {
+	if x != nil {
+		return x.BackoffBase
+	}
+	return 0
+}
+
+func (x *Retry) GetBackoffMax() int64 {
+	if x != nil {
+		return x.BackoffMax
+	}
+	return 0
+}
+
+func (x *Retry) GetIdempotency() Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return Idempotency_IDEMPOTENCY_UNSPECIFIED
+}
+
+// RetryBudget bounds the retries of a proxy to a service: a share of its requests, or so many a second if that is more.
+type RetryBudget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Percent       uint32                 `protobuf:"varint,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	MinPerSecond  uint32                 `protobuf:"varint,2,opt,name=min_per_second,json=minPerSecond,proto3" json:"min_per_second,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryBudget) Reset() {
+	*x = RetryBudget{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryBudget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryBudget) ProtoMessage() {}
+
+func (x *RetryBudget) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryBudget.ProtoReflect.Descriptor instead.
+func (*RetryBudget) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RetryBudget) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *RetryBudget) GetMinPerSecond() uint32 {
+	if x != nil {
+		return x.MinPerSecond
+	}
+	return 0
+}
+
+// Filters change a request on its way, or answer it.
+type Filters struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	RequestHeaders  *HeaderFilter          `protobuf:"bytes,1,opt,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	ResponseHeaders *HeaderFilter          `protobuf:"bytes,2,opt,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	RewriteHost     string                 `protobuf:"bytes,3,opt,name=rewrite_host,json=rewriteHost,proto3" json:"rewrite_host,omitempty"`
+	RewritePath     *PathRewrite           `protobuf:"bytes,4,opt,name=rewrite_path,json=rewritePath,proto3" json:"rewrite_path,omitempty"`
+	Redirect        *Redirect              `protobuf:"bytes,5,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	Mirror          *Mirror                `protobuf:"bytes,6,opt,name=mirror,proto3" json:"mirror,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Filters) Reset() {
+	*x = Filters{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Filters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Filters) ProtoMessage() {}
+
+func (x *Filters) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Filters.ProtoReflect.Descriptor instead.
+func (*Filters) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Filters) GetRequestHeaders() *HeaderFilter {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *Filters) GetResponseHeaders() *HeaderFilter {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *Filters) GetRewriteHost() string {
+	if x != nil {
+		return x.RewriteHost
+	}
+	return ""
+}
+
+func (x *Filters) GetRewritePath() *PathRewrite {
+	if x != nil {
+		return x.RewritePath
+	}
+	return nil
+}
+
+func (x *Filters) GetRedirect() *Redirect {
+	if x != nil {
+		return x.Redirect
+	}
+	return nil
+}
+
+func (x *Filters) GetMirror() *Mirror {
+	if x != nil {
+		return x.Mirror
+	}
+	return nil
+}
+
+// HeaderFilter removes, then sets, then adds.
+type HeaderFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remove        []string               `protobuf:"bytes,1,rep,name=remove,proto3" json:"remove,omitempty"` // lower case
+	Set           []*HeaderValue         `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	Add           []*HeaderValue         `protobuf:"bytes,3,rep,name=add,proto3" json:"add,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderFilter) Reset() {
+	*x = HeaderFilter{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderFilter) ProtoMessage() {}
+
+func (x *HeaderFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderFilter.ProtoReflect.Descriptor instead.
+func (*HeaderFilter) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HeaderFilter) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *HeaderFilter) GetSet() []*HeaderValue {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *HeaderFilter) GetAdd() []*HeaderValue {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+type HeaderValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as it is written
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderValue) Reset() {
+	*x = HeaderValue{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderValue) ProtoMessage() {}
+
+func (x *HeaderValue) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderValue.ProtoReflect.Descriptor instead.
+func (*HeaderValue) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *HeaderValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// PathRewrite replaces the whole path, or the prefix that the route's match took. The query stays.
+type PathRewrite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        bool                   `protobuf:"varint,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathRewrite) Reset() {
+	*x = PathRewrite{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathRewrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathRewrite) ProtoMessage() {}
+
+func (x *PathRewrite) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
+func (*PathRewrite) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PathRewrite) GetPrefix() bool {
+	if x != nil {
+		return x.Prefix
+	}
+	return false
+}
+
+func (x *PathRewrite) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type Redirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scheme        string                 `protobuf:"bytes,1,opt,name=scheme,proto3" json:"scheme,omitempty"` // empty fields: as in the request
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Path          *PathRewrite           `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Status        uint32                 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"` // 301, 302, 303, 307 or 308
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Redirect) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *Redirect) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Redirect) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Redirect) GetPath() *PathRewrite {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Redirect) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+// Mirror sends a copy of a share of the requests, without waiting for it.
+type Mirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       *WeightedBackend       `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Percent       uint32                 `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Mirror) GetBackend() *WeightedBackend {
+	if x != nil {
+		return x.Backend
+	}
+	return nil
+}
+
+func (x *Mirror) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+// Fault is an error or delay that is injected into a share of the tries.
+type Fault struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`       // "namespace/profile/fault"
+	Matches       []*Match               `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"` // any; empty matches all
+	Percent       uint32                 `protobuf:"varint,3,opt,name=percent,proto3" json:"percent,omitempty"`
+	Delay         int64                  `protobuf:"varint,4,opt,name=delay,proto3" json:"delay,omitempty"`
+	HttpStatus    uint32                 `protobuf:"varint,5,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"` // at most one of the three
+	GrpcStatus    uint32                 `protobuf:"varint,6,opt,name=grpc_status,json=grpcStatus,proto3" json:"grpc_status,omitempty"`
+	Reset_        bool                   `protobuf:"varint,7,opt,name=reset,proto3" json:"reset,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // always set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Fault) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Fault) GetMatches() []*Match {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
+}
+
+func (x *Fault) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Fault) GetDelay() int64 {
+	if x != nil {
+		return x.Delay
+	}
+	return 0
+}
+
+func (x *Fault) GetHttpStatus() uint32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *Fault) GetGrpcStatus() uint32 {
+	if x != nil {
+		return x.GrpcStatus
+	}
+	return 0
+}
+
+func (x *Fault) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+func (x *Fault) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+// Stickiness keeps a user on one backend while the weights do not take it away.
+type Stickiness struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            Stickiness_By          `protobuf:"varint,1,opt,name=by,proto3,enum=heddle.meshconfig.v1.Stickiness_By" json:"by,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // of the cookie or header, in lower case for a header
+	Ttl           int64                  `protobuf:"varint,3,opt,name=ttl,proto3" json:"ttl,omitempty"`  // of the cookie; 0: until the browser ends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stickiness) Reset() {
+	*x = Stickiness{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stickiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stickiness) ProtoMessage() {}
+
+func (x *Stickiness) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
+func (*Stickiness) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Stickiness) GetBy() Stickiness_By {
+	if x != nil {
+		return x.By
+	}
+	return Stickiness_BY_UNSPECIFIED
+}
+
+func (x *Stickiness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Stickiness) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+// Cluster is how the endpoints of a service are called, whoever's share they take.
+type Cluster struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Service        string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
+	ConnectTimeout int64                  `protobuf:"varint,2,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
+	Balancing      *Balancing             `protobuf:"bytes,3,opt,name=balancing,proto3" json:"balancing,omitempty"`
+	Outlier        *Outlier               `protobuf:"bytes,4,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	Breaker        *Breaker               `protobuf:"bytes,5,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	HealthCheck    *HealthCheck           `protobuf:"bytes,6,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Cluster) Reset() {
+	*x = Cluster{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster) ProtoMessage() {}
+
+func (x *Cluster) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
+func (*Cluster) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Cluster) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Cluster) GetConnectTimeout() int64 {
+	if x != nil {
+		return x.ConnectTimeout
+	}
+	return 0
+}
+
+func (x *Cluster) GetBalancing() *Balancing {
+	if x != nil {
+		return x.Balancing
+	}
+	return nil
+}
+
+func (x *Cluster) GetOutlier() *Outlier {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+func (x *Cluster) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
+func (x *Cluster) GetHealthCheck() *HealthCheck {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return nil
+}
+
+type Balancing struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Policy         BalancingPolicy        `protobuf:"varint,1,opt,name=policy,proto3,enum=heddle.meshconfig.v1.BalancingPolicy" json:"policy,omitempty"`
+	Hash           []*HashKey             `protobuf:"bytes,2,rep,name=hash,proto3" json:"hash,omitempty"`                             // the first that the request has is taken; without any the endpoint is drawn
+	SlowStart      int64                  `protobuf:"varint,3,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"` // how long a new endpoint takes to its full share
+	IgnoreLocality bool                   `protobuf:"varint,4,opt,name=ignore_locality,json=ignoreLocality,proto3" json:"ignore_locality,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Balancing) Reset() {
+	*x = Balancing{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balancing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balancing) ProtoMessage() {}
+
+func (x *Balancing) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
+func (*Balancing) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Balancing) GetPolicy() BalancingPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return BalancingPolicy_BALANCING_POLICY_UNSPECIFIED
+}
+
+func (x *Balancing) GetHash() []*HashKey {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *Balancing) GetSlowStart() int64 {
+	if x != nil {
+		return x.SlowStart
+	}
+	return 0
+}
+
+func (x *Balancing) GetIgnoreLocality() bool {
+	if x != nil {
+		return x.IgnoreLocality
+	}
+	return false
+}
+
+type HashKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            HashKey_By             `protobuf:"varint,1,opt,name=by,proto3,enum=heddle.meshconfig.v1.HashKey_By" json:"by,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashKey) Reset() {
+	*x = HashKey{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashKey) ProtoMessage() {}
+
+func (x *HashKey) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashKey.ProtoReflect.Descriptor instead.
+func (*HashKey) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HashKey) GetBy() HashKey_By {
+	if x != nil {
+		return x.By
+	}
+	return HashKey_BY_UNSPECIFIED
+}
+
+func (x *HashKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Outlier is when an endpoint that answers badly gets nothing for a while. 0 turns a detector off.
+type Outlier struct {
+	state                      protoimpl.MessageState `protogen:"open.v1"`
+	ConsecutiveFailures        uint32                 `protobuf:"varint,1,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"` // 5xx but 501, gRPC codes that are the server's fault, resets, timeouts
+	ConsecutiveConnectFailures uint32                 `protobuf:"varint,2,opt,name=consecutive_connect_failures,json=consecutiveConnectFailures,proto3" json:"consecutive_connect_failures,omitempty"`
+	SuccessRatePercent         uint32                 `protobuf:"varint,3,opt,name=success_rate_percent,json=successRatePercent,proto3" json:"success_rate_percent,omitempty"` // below this share of the peers' mean, in a window
+	Window                     int64                  `protobuf:"varint,4,opt,name=window,proto3" json:"window,omitempty"`
+	MinRequests                uint32                 `protobuf:"varint,5,opt,name=min_requests,json=minRequests,proto3" json:"min_requests,omitempty"`       // in the window, to be judged by rate or latency
+	LatencyFactor              uint32                 `protobuf:"varint,6,opt,name=latency_factor,json=latencyFactor,proto3" json:"latency_factor,omitempty"` // in hundredths: mean latency above this many times the peers' median
+	BaseEjection               int64                  `protobuf:"varint,7,opt,name=base_ejection,json=baseEjection,proto3" json:"base_ejection,omitempty"`
+	MaxEjection                int64                  `protobuf:"varint,8,opt,name=max_ejection,json=maxEjection,proto3" json:"max_ejection,omitempty"`
+	MaxEjectedPercent          uint32                 `protobuf:"varint,9,opt,name=max_ejected_percent,json=maxEjectedPercent,proto3" json:"max_ejected_percent,omitempty"`
+	PanicPercent               uint32                 `protobuf:"varint,10,opt,name=panic_percent,json=panicPercent,proto3" json:"panic_percent,omitempty"` // with fewer healthy ones than this, all are called
+	Disabled                   bool                   `protobuf:"varint,11,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	unknownFields              protoimpl.UnknownFields
+	sizeCache                  protoimpl.SizeCache
+}
+
+func (x *Outlier) Reset() {
+	*x = Outlier{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outlier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outlier) ProtoMessage() {}
+
+func (x *Outlier) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
+func (*Outlier) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Outlier) GetConsecutiveFailures() uint32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *Outlier) GetConsecutiveConnectFailures() uint32 {
+	if x != nil {
+		return x.ConsecutiveConnectFailures
+	}
+	return 0
+}
+
+func (x *Outlier) GetSuccessRatePercent() uint32 {
+	if x != nil {
+		return x.SuccessRatePercent
+	}
+	return 0
+}
+
+func (x *Outlier) GetWindow() int64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *Outlier) GetMinRequests() uint32 {
+	if x != nil {
+		return x.MinRequests
+	}
+	return 0
+}
+
+func (x *Outlier) GetLatencyFactor() uint32 {
+	if x != nil {
+		return x.LatencyFactor
+	}
+	return 0
+}
+
+func (x *Outlier) GetBaseEjection() int64 {
+	if x != nil {
+		return x.BaseEjection
+	}
+	return 0
+}
+
+func (x *Outlier) GetMaxEjection() int64 {
+	if x != nil {
+		return x.MaxEjection
+	}
+	return 0
+}
+
+func (x *Outlier) GetMaxEjectedPercent() uint32 {
+	if x != nil {
+		return x.MaxEjectedPercent
+	}
+	return 0
+}
+
+func (x *Outlier) GetPanicPercent() uint32 {
+	if x != nil {
+		return x.PanicPercent
+	}
+	return 0
+}
+
+func (x *Outlier) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+// Breaker bounds what a proxy has under way. 0 is no bound.
+type Breaker struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	MaxConnections         uint32                 `protobuf:"varint,1,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"` // of the service
+	MaxPending             uint32                 `protobuf:"varint,2,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`             // requests that wait for a connection
+	MaxRequests            uint32                 `protobuf:"varint,3,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"`
+	MaxRetries             uint32                 `protobuf:"varint,4,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"`
+	EndpointMaxConnections uint32                 `protobuf:"varint,5,opt,name=endpoint_max_connections,json=endpointMaxConnections,proto3" json:"endpoint_max_connections,omitempty"`
+	EndpointMaxRequests    uint32                 `protobuf:"varint,6,opt,name=endpoint_max_requests,json=endpointMaxRequests,proto3" json:"endpoint_max_requests,omitempty"`
+	Adaptive               bool                   `protobuf:"varint,7,opt,name=adaptive,proto3" json:"adaptive,omitempty"` // lowers max_requests of an endpoint as its latency grows (gradient)
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Breaker) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Breaker) GetMaxPending() uint32 {
+	if x != nil {
+		return x.MaxPending
+	}
+	return 0
+}
+
+func (x *Breaker) GetMaxRequests() uint32 {
+	if x != nil {
+		return x.MaxRequests
+	}
+	return 0
+}
+
+func (x *Breaker) GetMaxRetries() uint32 {
+	if x != nil {
+		return x.MaxRetries
+	}
+	return 0
+}
+
+func (x *Breaker) GetEndpointMaxConnections() uint32 {
+	if x != nil {
+		return x.EndpointMaxConnections
+	}
+	return 0
+}
+
+func (x *Breaker) GetEndpointMaxRequests() uint32 {
+	if x != nil {
+		return x.EndpointMaxRequests
+	}
+	return 0
+}
+
+func (x *Breaker) GetAdaptive() bool {
+	if x != nil {
+		return x.Adaptive
+	}
+	return false
+}
+
+type HealthCheck struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Type               HealthCheck_Type       `protobuf:"varint,1,opt,name=type,proto3,enum=heddle.meshconfig.v1.HealthCheck_Type" json:"type,omitempty"`
+	Path               string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // HTTP
+	Host               string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Headers            []*HeaderValue         `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Codes              []uint32               `protobuf:"varint,5,rep,packed,name=codes,proto3" json:"codes,omitempty"` // that are healthy; empty: 200 to 399
+	Body               string                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`           // RE2 that the first 4 KiB of the body must hold; empty: anything
+	GrpcService        string                 `protobuf:"bytes,7,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
+	Interval           int64                  `protobuf:"varint,8,opt,name=interval,proto3" json:"interval,omitempty"`
+	Timeout            int64                  `protobuf:"varint,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	HealthyThreshold   uint32                 `protobuf:"varint,10,opt,name=healthy_threshold,json=healthyThreshold,proto3" json:"healthy_threshold,omitempty"`
+	UnhealthyThreshold uint32                 `protobuf:"varint,11,opt,name=unhealthy_threshold,json=unhealthyThreshold,proto3" json:"unhealthy_threshold,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *HealthCheck) Reset() {
+	*x = HealthCheck{}
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthCheck) ProtoMessage() {}
+
+func (x *HealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
+func (*HealthCheck) Descriptor() ([]byte, []int) {
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *HealthCheck) GetType() HealthCheck_Type {
+	if x != nil {
+		return x.Type
+	}
+	return HealthCheck_TYPE_UNSPECIFIED
+}
+
+func (x *HealthCheck) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetHeaders() []*HeaderValue {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HealthCheck) GetCodes() []uint32 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *HealthCheck) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetGrpcService() string {
+	if x != nil {
+		return x.GrpcService
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetHealthyThreshold() uint32 {
+	if x != nil {
+		return x.HealthyThreshold
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetUnhealthyThreshold() uint32 {
+	if x != nil {
+		return x.UnhealthyThreshold
+	}
+	return 0
+}
+
 type SplitRule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1018,7 +2753,7 @@ type SplitRule struct {
 
 func (x *SplitRule) Reset() {
 	*x = SplitRule{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[11]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +2765,7 @@ func (x *SplitRule) String() string {
 func (*SplitRule) ProtoMessage() {}
 
 func (x *SplitRule) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[11]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +2778,7 @@ func (x *SplitRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRule.ProtoReflect.Descriptor instead.
 func (*SplitRule) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{11}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SplitRule) GetName() string {
@@ -1073,13 +2808,16 @@ type Match struct {
 	Path          *PathMatch             `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	Headers       []*HeaderMatch         `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	Query         []*HeaderMatch         `protobuf:"bytes,4,rep,name=query,proto3" json:"query,omitempty"`     // parameters; names by case
+	Hosts         []string               `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`     // any; lower case, without port; "*.example.com" is every name below
+	Callers       []*Caller              `protobuf:"bytes,6,rep,name=callers,proto3" json:"callers,omitempty"` // any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[12]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +2829,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[12]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +2842,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{12}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Match) GetPath() *PathMatch {
@@ -1128,6 +2866,27 @@ func (x *Match) GetHeaders() []*HeaderMatch {
 	return nil
 }
 
+func (x *Match) GetQuery() []*HeaderMatch {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Match) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *Match) GetCallers() []*Caller {
+	if x != nil {
+		return x.Callers
+	}
+	return nil
+}
+
 type PathMatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          PathMatch_Type         `protobuf:"varint,1,opt,name=type,proto3,enum=heddle.meshconfig.v1.PathMatch_Type" json:"type,omitempty"`
@@ -1138,7 +2897,7 @@ type PathMatch struct {
 
 func (x *PathMatch) Reset() {
 	*x = PathMatch{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[13]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +2909,7 @@ func (x *PathMatch) String() string {
 func (*PathMatch) ProtoMessage() {}
 
 func (x *PathMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[13]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +2922,7 @@ func (x *PathMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMatch.ProtoReflect.Descriptor instead.
 func (*PathMatch) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{13}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PathMatch) GetType() PathMatch_Type {
@@ -1191,7 +2950,7 @@ type HeaderMatch struct {
 
 func (x *HeaderMatch) Reset() {
 	*x = HeaderMatch{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[14]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +2962,7 @@ func (x *HeaderMatch) String() string {
 func (*HeaderMatch) ProtoMessage() {}
 
 func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[14]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +2975,7 @@ func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
 func (*HeaderMatch) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{14}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeaderMatch) GetType() HeaderMatch_Type {
@@ -1246,13 +3005,14 @@ type WeightedBackend struct {
 	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"` // name.namespace
 	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`      // the backend service's port
 	Weight        uint32                 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`  // 0 to 1,000,000
+	Subset        string                 `protobuf:"bytes,5,opt,name=subset,proto3" json:"subset,omitempty"`   // only endpoints that are in this subset of the service; empty: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WeightedBackend) Reset() {
 	*x = WeightedBackend{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[15]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +3024,7 @@ func (x *WeightedBackend) String() string {
 func (*WeightedBackend) ProtoMessage() {}
 
 func (x *WeightedBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[15]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +3037,7 @@ func (x *WeightedBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedBackend.ProtoReflect.Descriptor instead.
 func (*WeightedBackend) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{15}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WeightedBackend) GetName() string {
@@ -1308,6 +3068,13 @@ func (x *WeightedBackend) GetWeight() uint32 {
 	return 0
 }
 
+func (x *WeightedBackend) GetSubset() string {
+	if x != nil {
+		return x.Subset
+	}
+	return ""
+}
+
 // Endpoints is section `endpoints/<service>/<shard>`.
 type Endpoints struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1321,7 +3088,7 @@ type Endpoints struct {
 
 func (x *Endpoints) Reset() {
 	*x = Endpoints{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[16]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +3100,7 @@ func (x *Endpoints) String() string {
 func (*Endpoints) ProtoMessage() {}
 
 func (x *Endpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[16]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +3113,7 @@ func (x *Endpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoints.ProtoReflect.Descriptor instead.
 func (*Endpoints) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{16}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Endpoints) GetService() string {
@@ -1382,18 +3149,20 @@ type Endpoint struct {
 	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Ports   []*EndpointPort        `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"` // by service port, ascending
 	// SPIFFE ID that the endpoint must prove; empty: not in the mesh, so it is dialled in plaintext.
-	Identity      string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
-	Zone          string `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
-	Pod           string `protobuf:"bytes,5,opt,name=pod,proto3" json:"pod,omitempty"` // namespace/name, or empty
-	Workload      string `protobuf:"bytes,6,opt,name=workload,proto3" json:"workload,omitempty"`
-	Terminating   bool   `protobuf:"varint,7,opt,name=terminating,proto3" json:"terminating,omitempty"` // takes no new request while any other is ready
+	Identity      string   `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	Zone          string   `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
+	Pod           string   `protobuf:"bytes,5,opt,name=pod,proto3" json:"pod,omitempty"` // namespace/name, or empty
+	Workload      string   `protobuf:"bytes,6,opt,name=workload,proto3" json:"workload,omitempty"`
+	Terminating   bool     `protobuf:"varint,7,opt,name=terminating,proto3" json:"terminating,omitempty"`             // takes no new request while any other is ready
+	Subsets       []string `protobuf:"bytes,8,rep,name=subsets,proto3" json:"subsets,omitempty"`                      // of the service that it is in, ascending
+	ZoneHints     []string `protobuf:"bytes,9,rep,name=zone_hints,json=zoneHints,proto3" json:"zone_hints,omitempty"` // zones that it should be called from (EndpointSlice hints), ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[17]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +3174,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[17]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +3187,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{17}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1470,6 +3239,20 @@ func (x *Endpoint) GetTerminating() bool {
 	return false
 }
 
+func (x *Endpoint) GetSubsets() []string {
+	if x != nil {
+		return x.Subsets
+	}
+	return nil
+}
+
+func (x *Endpoint) GetZoneHints() []string {
+	if x != nil {
+		return x.ZoneHints
+	}
+	return nil
+}
+
 type EndpointPort struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ServicePort uint32                 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
@@ -1483,7 +3266,7 @@ type EndpointPort struct {
 
 func (x *EndpointPort) Reset() {
 	*x = EndpointPort{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[18]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +3278,7 @@ func (x *EndpointPort) String() string {
 func (*EndpointPort) ProtoMessage() {}
 
 func (x *EndpointPort) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[18]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +3291,7 @@ func (x *EndpointPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointPort.ProtoReflect.Descriptor instead.
 func (*EndpointPort) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{18}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EndpointPort) GetServicePort() uint32 {
@@ -1551,7 +3334,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[19]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +3346,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[19]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +3359,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{19}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Address) GetAddress() string {
@@ -1614,7 +3397,7 @@ type PodAddress struct {
 
 func (x *PodAddress) Reset() {
 	*x = PodAddress{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[20]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +3409,7 @@ func (x *PodAddress) String() string {
 func (*PodAddress) ProtoMessage() {}
 
 func (x *PodAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[20]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +3422,7 @@ func (x *PodAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodAddress.ProtoReflect.Descriptor instead.
 func (*PodAddress) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{20}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PodAddress) GetEndpoint() *Endpoint {
@@ -1684,7 +3467,7 @@ type PodPort struct {
 
 func (x *PodPort) Reset() {
 	*x = PodPort{}
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[21]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +3479,7 @@ func (x *PodPort) String() string {
 func (*PodPort) ProtoMessage() {}
 
 func (x *PodPort) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[21]
+	mi := &file_internal_meshconfig_meshconfig_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +3492,7 @@ func (x *PodPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodPort.ProtoReflect.Descriptor instead.
 func (*PodPort) Descriptor() ([]byte, []int) {
-	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{21}
+	return file_internal_meshconfig_meshconfig_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PodPort) GetPort() uint32 {
@@ -1757,16 +3540,17 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x0eworkload_roots\x18\x02 \x03(\fR\rworkloadRoots\x12\x1a\n" +
 	"\bnetworks\x18\x03 \x03(\tR\bnetworks\"\x1b\n" +
 	"\tHeartbeat\x12\x0e\n" +
-	"\x02at\x18\x01 \x01(\x03R\x02at\"\x86\x01\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\"\x9a\x01\n" +
 	"\aBinding\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bidentity\x18\x03 \x01(\tR\bidentity\x12\x18\n" +
 	"\ainbound\x18\x04 \x01(\tR\ainbound\x12\x1a\n" +
-	"\bworkload\x18\x05 \x01(\tR\bworkload\"\x8a\x01\n" +
+	"\bworkload\x18\x05 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\"\x8a\x01\n" +
 	"\aInbound\x12G\n" +
 	"\x0edefault_policy\x18\x01 \x01(\v2 .heddle.meshconfig.v1.PortPolicyR\rdefaultPolicy\x126\n" +
-	"\x05ports\x18\x02 \x03(\v2 .heddle.meshconfig.v1.PortPolicyR\x05ports\"\xfc\x02\n" +
+	"\x05ports\x18\x02 \x03(\v2 .heddle.meshconfig.v1.PortPolicyR\x05ports\"\xbe\x03\n" +
 	"\n" +
 	"PortPolicy\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12:\n" +
@@ -1776,7 +3560,18 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x10permissive_until\x18\x05 \x01(\x03R\x0fpermissiveUntil\x12C\n" +
 	"\x0edefault_action\x18\x06 \x01(\x0e2\x1c.heddle.meshconfig.v1.ActionR\rdefaultAction\x12=\n" +
 	"\x05rules\x18\a \x03(\v2'.heddle.meshconfig.v1.AuthorizationRuleR\x05rules\x12!\n" +
-	"\fdefault_rule\x18\b \x01(\tR\vdefaultRule\"\xc0\x01\n" +
+	"\fdefault_rule\x18\b \x01(\tR\vdefaultRule\x12@\n" +
+	"\vrate_limits\x18\t \x03(\v2\x1f.heddle.meshconfig.v1.RateLimitR\n" +
+	"rateLimits\"\xef\x01\n" +
+	"\tRateLimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
+	"\binterval\x18\x03 \x01(\x03R\binterval\x12\x14\n" +
+	"\x05burst\x18\x04 \x01(\x04R\x05burst\x12\x1d\n" +
+	"\n" +
+	"per_caller\x18\x05 \x01(\bR\tperCaller\x120\n" +
+	"\x04from\x18\x06 \x03(\v2\x1c.heddle.meshconfig.v1.CallerR\x04from\x12/\n" +
+	"\x02to\x18\a \x03(\v2\x1f.heddle.meshconfig.v1.OperationR\x02to\"\xc0\x01\n" +
 	"\x11AuthorizationRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1c.heddle.meshconfig.v1.ActionR\x06action\x120\n" +
@@ -1792,28 +3587,167 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\tOperation\x12\x14\n" +
 	"\x05ports\x18\x01 \x03(\rR\x05ports\x12\x18\n" +
 	"\amethods\x18\x02 \x03(\tR\amethods\x12\x14\n" +
-	"\x05paths\x18\x03 \x03(\tR\x05paths\"[\n" +
+	"\x05paths\x18\x03 \x03(\tR\x05paths\"\xdc\x01\n" +
 	"\x06Routes\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x127\n" +
-	"\x05ports\x18\x02 \x03(\v2!.heddle.meshconfig.v1.ServicePortR\x05ports\"\x8c\x02\n" +
+	"\x05ports\x18\x02 \x03(\v2!.heddle.meshconfig.v1.ServicePortR\x05ports\x129\n" +
+	"\bclusters\x18\x03 \x03(\v2\x1d.heddle.meshconfig.v1.ClusterR\bclusters\x12D\n" +
+	"\fretry_budget\x18\x04 \x01(\v2!.heddle.meshconfig.v1.RetryBudgetR\vretryBudget\"\x83\x03\n" +
 	"\vServicePort\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12:\n" +
 	"\bprotocol\x18\x02 \x01(\x0e2\x1e.heddle.meshconfig.v1.ProtocolR\bprotocol\x123\n" +
 	"\x06routes\x18\x03 \x03(\v2\x1b.heddle.meshconfig.v1.RouteR\x06routes\x125\n" +
 	"\x05rules\x18\x04 \x03(\v2\x1f.heddle.meshconfig.v1.SplitRuleR\x05rules\x12A\n" +
-	"\bbackends\x18\x05 \x03(\v2%.heddle.meshconfig.v1.WeightedBackendR\bbackends\"{\n" +
+	"\bbackends\x18\x05 \x03(\v2%.heddle.meshconfig.v1.WeightedBackendR\bbackends\x12@\n" +
+	"\n" +
+	"stickiness\x18\x06 \x01(\v2 .heddle.meshconfig.v1.StickinessR\n" +
+	"stickiness\x123\n" +
+	"\x06faults\x18\a \x03(\v2\x1b.heddle.meshconfig.v1.FaultR\x06faults\"\xab\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\amatches\x18\x02 \x03(\v2\x1b.heddle.meshconfig.v1.MatchR\amatches\x12'\n" +
-	"\x0frequest_timeout\x18\x03 \x01(\x03R\x0erequestTimeout\"\x99\x01\n" +
+	"\x0frequest_timeout\x18\x03 \x01(\x03R\x0erequestTimeout\x12\x1f\n" +
+	"\vtry_timeout\x18\x04 \x01(\x03R\n" +
+	"tryTimeout\x12!\n" +
+	"\fidle_timeout\x18\x05 \x01(\x03R\vidleTimeout\x121\n" +
+	"\x05retry\x18\x06 \x01(\v2\x1b.heddle.meshconfig.v1.RetryR\x05retry\x127\n" +
+	"\afilters\x18\a \x01(\v2\x1d.heddle.meshconfig.v1.FiltersR\afilters\"\x97\x02\n" +
+	"\x05Retry\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\rR\battempts\x124\n" +
+	"\x02on\x18\x02 \x03(\x0e2$.heddle.meshconfig.v1.RetryConditionR\x02on\x12\x14\n" +
+	"\x05codes\x18\x03 \x03(\rR\x05codes\x12\x1d\n" +
+	"\n" +
+	"grpc_codes\x18\x04 \x03(\rR\tgrpcCodes\x12!\n" +
+	"\fbackoff_base\x18\x05 \x01(\x03R\vbackoffBase\x12\x1f\n" +
+	"\vbackoff_max\x18\x06 \x01(\x03R\n" +
+	"backoffMax\x12C\n" +
+	"\vidempotency\x18\a \x01(\x0e2!.heddle.meshconfig.v1.IdempotencyR\vidempotency\"M\n" +
+	"\vRetryBudget\x12\x18\n" +
+	"\apercent\x18\x01 \x01(\rR\apercent\x12$\n" +
+	"\x0emin_per_second\x18\x02 \x01(\rR\fminPerSecond\"\x80\x03\n" +
+	"\aFilters\x12K\n" +
+	"\x0frequest_headers\x18\x01 \x01(\v2\".heddle.meshconfig.v1.HeaderFilterR\x0erequestHeaders\x12M\n" +
+	"\x10response_headers\x18\x02 \x01(\v2\".heddle.meshconfig.v1.HeaderFilterR\x0fresponseHeaders\x12!\n" +
+	"\frewrite_host\x18\x03 \x01(\tR\vrewriteHost\x12D\n" +
+	"\frewrite_path\x18\x04 \x01(\v2!.heddle.meshconfig.v1.PathRewriteR\vrewritePath\x12:\n" +
+	"\bredirect\x18\x05 \x01(\v2\x1e.heddle.meshconfig.v1.RedirectR\bredirect\x124\n" +
+	"\x06mirror\x18\x06 \x01(\v2\x1c.heddle.meshconfig.v1.MirrorR\x06mirror\"\x90\x01\n" +
+	"\fHeaderFilter\x12\x16\n" +
+	"\x06remove\x18\x01 \x03(\tR\x06remove\x123\n" +
+	"\x03set\x18\x02 \x03(\v2!.heddle.meshconfig.v1.HeaderValueR\x03set\x123\n" +
+	"\x03add\x18\x03 \x03(\v2!.heddle.meshconfig.v1.HeaderValueR\x03add\"7\n" +
+	"\vHeaderValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\";\n" +
+	"\vPathRewrite\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\bR\x06prefix\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x99\x01\n" +
+	"\bRedirect\x12\x16\n" +
+	"\x06scheme\x18\x01 \x01(\tR\x06scheme\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x125\n" +
+	"\x04path\x18\x04 \x01(\v2!.heddle.meshconfig.v1.PathRewriteR\x04path\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\rR\x06status\"c\n" +
+	"\x06Mirror\x12?\n" +
+	"\abackend\x18\x01 \x01(\v2%.heddle.meshconfig.v1.WeightedBackendR\abackend\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\rR\apercent\"\xf9\x01\n" +
+	"\x05Fault\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
+	"\amatches\x18\x02 \x03(\v2\x1b.heddle.meshconfig.v1.MatchR\amatches\x12\x18\n" +
+	"\apercent\x18\x03 \x01(\rR\apercent\x12\x14\n" +
+	"\x05delay\x18\x04 \x01(\x03R\x05delay\x12\x1f\n" +
+	"\vhttp_status\x18\x05 \x01(\rR\n" +
+	"httpStatus\x12\x1f\n" +
+	"\vgrpc_status\x18\x06 \x01(\rR\n" +
+	"grpcStatus\x12\x14\n" +
+	"\x05reset\x18\a \x01(\bR\x05reset\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\b \x01(\x03R\texpiresAt\"\xc9\x01\n" +
+	"\n" +
+	"Stickiness\x123\n" +
+	"\x02by\x18\x01 \x01(\x0e2#.heddle.meshconfig.v1.Stickiness.ByR\x02by\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03ttl\x18\x03 \x01(\x03R\x03ttl\"`\n" +
+	"\x02By\x12\x12\n" +
+	"\x0eBY_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tBY_COOKIE\x10\x01\x12\r\n" +
+	"\tBY_HEADER\x10\x02\x12\x16\n" +
+	"\x12BY_SOURCE_IDENTITY\x10\x03\x12\x10\n" +
+	"\fBY_SOURCE_IP\x10\x04\"\xc3\x02\n" +
+	"\aCluster\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12'\n" +
+	"\x0fconnect_timeout\x18\x02 \x01(\x03R\x0econnectTimeout\x12=\n" +
+	"\tbalancing\x18\x03 \x01(\v2\x1f.heddle.meshconfig.v1.BalancingR\tbalancing\x127\n" +
+	"\aoutlier\x18\x04 \x01(\v2\x1d.heddle.meshconfig.v1.OutlierR\aoutlier\x127\n" +
+	"\abreaker\x18\x05 \x01(\v2\x1d.heddle.meshconfig.v1.BreakerR\abreaker\x12D\n" +
+	"\fhealth_check\x18\x06 \x01(\v2!.heddle.meshconfig.v1.HealthCheckR\vhealthCheck\"\xc5\x01\n" +
+	"\tBalancing\x12=\n" +
+	"\x06policy\x18\x01 \x01(\x0e2%.heddle.meshconfig.v1.BalancingPolicyR\x06policy\x121\n" +
+	"\x04hash\x18\x02 \x03(\v2\x1d.heddle.meshconfig.v1.HashKeyR\x04hash\x12\x1d\n" +
+	"\n" +
+	"slow_start\x18\x03 \x01(\x03R\tslowStart\x12'\n" +
+	"\x0fignore_locality\x18\x04 \x01(\bR\x0eignoreLocality\"\xa7\x01\n" +
+	"\aHashKey\x120\n" +
+	"\x02by\x18\x01 \x01(\x0e2 .heddle.meshconfig.v1.HashKey.ByR\x02by\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"V\n" +
+	"\x02By\x12\x12\n" +
+	"\x0eBY_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tBY_HEADER\x10\x01\x12\r\n" +
+	"\tBY_COOKIE\x10\x02\x12\f\n" +
+	"\bBY_QUERY\x10\x03\x12\x10\n" +
+	"\fBY_SOURCE_IP\x10\x04\"\xcb\x03\n" +
+	"\aOutlier\x121\n" +
+	"\x14consecutive_failures\x18\x01 \x01(\rR\x13consecutiveFailures\x12@\n" +
+	"\x1cconsecutive_connect_failures\x18\x02 \x01(\rR\x1aconsecutiveConnectFailures\x120\n" +
+	"\x14success_rate_percent\x18\x03 \x01(\rR\x12successRatePercent\x12\x16\n" +
+	"\x06window\x18\x04 \x01(\x03R\x06window\x12!\n" +
+	"\fmin_requests\x18\x05 \x01(\rR\vminRequests\x12%\n" +
+	"\x0elatency_factor\x18\x06 \x01(\rR\rlatencyFactor\x12#\n" +
+	"\rbase_ejection\x18\a \x01(\x03R\fbaseEjection\x12!\n" +
+	"\fmax_ejection\x18\b \x01(\x03R\vmaxEjection\x12.\n" +
+	"\x13max_ejected_percent\x18\t \x01(\rR\x11maxEjectedPercent\x12#\n" +
+	"\rpanic_percent\x18\n" +
+	" \x01(\rR\fpanicPercent\x12\x1a\n" +
+	"\bdisabled\x18\v \x01(\bR\bdisabled\"\xa1\x02\n" +
+	"\aBreaker\x12'\n" +
+	"\x0fmax_connections\x18\x01 \x01(\rR\x0emaxConnections\x12\x1f\n" +
+	"\vmax_pending\x18\x02 \x01(\rR\n" +
+	"maxPending\x12!\n" +
+	"\fmax_requests\x18\x03 \x01(\rR\vmaxRequests\x12\x1f\n" +
+	"\vmax_retries\x18\x04 \x01(\rR\n" +
+	"maxRetries\x128\n" +
+	"\x18endpoint_max_connections\x18\x05 \x01(\rR\x16endpointMaxConnections\x122\n" +
+	"\x15endpoint_max_requests\x18\x06 \x01(\rR\x13endpointMaxRequests\x12\x1a\n" +
+	"\badaptive\x18\a \x01(\bR\badaptive\"\xd9\x03\n" +
+	"\vHealthCheck\x12:\n" +
+	"\x04type\x18\x01 \x01(\x0e2&.heddle.meshconfig.v1.HealthCheck.TypeR\x04type\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12;\n" +
+	"\aheaders\x18\x04 \x03(\v2!.heddle.meshconfig.v1.HeaderValueR\aheaders\x12\x14\n" +
+	"\x05codes\x18\x05 \x03(\rR\x05codes\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\tR\x04body\x12!\n" +
+	"\fgrpc_service\x18\a \x01(\tR\vgrpcService\x12\x1a\n" +
+	"\binterval\x18\b \x01(\x03R\binterval\x12\x18\n" +
+	"\atimeout\x18\t \x01(\x03R\atimeout\x12+\n" +
+	"\x11healthy_threshold\x18\n" +
+	" \x01(\rR\x10healthyThreshold\x12/\n" +
+	"\x13unhealthy_threshold\x18\v \x01(\rR\x12unhealthyThreshold\"H\n" +
+	"\x04Type\x12\x14\n" +
+	"\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tTYPE_HTTP\x10\x01\x12\r\n" +
+	"\tTYPE_GRPC\x10\x02\x12\f\n" +
+	"\bTYPE_TCP\x10\x03\"\x99\x01\n" +
 	"\tSplitRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\amatches\x18\x02 \x03(\v2\x1b.heddle.meshconfig.v1.MatchR\amatches\x12A\n" +
-	"\bbackends\x18\x03 \x03(\v2%.heddle.meshconfig.v1.WeightedBackendR\bbackends\"\x91\x01\n" +
+	"\bbackends\x18\x03 \x03(\v2%.heddle.meshconfig.v1.WeightedBackendR\bbackends\"\x98\x02\n" +
 	"\x05Match\x123\n" +
 	"\x04path\x18\x01 \x01(\v2\x1f.heddle.meshconfig.v1.PathMatchR\x04path\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12;\n" +
-	"\aheaders\x18\x03 \x03(\v2!.heddle.meshconfig.v1.HeaderMatchR\aheaders\"\xaa\x01\n" +
+	"\aheaders\x18\x03 \x03(\v2!.heddle.meshconfig.v1.HeaderMatchR\aheaders\x127\n" +
+	"\x05query\x18\x04 \x03(\v2!.heddle.meshconfig.v1.HeaderMatchR\x05query\x12\x14\n" +
+	"\x05hosts\x18\x05 \x03(\tR\x05hosts\x126\n" +
+	"\acallers\x18\x06 \x03(\v2\x1c.heddle.meshconfig.v1.CallerR\acallers\"\xaa\x01\n" +
 	"\tPathMatch\x128\n" +
 	"\x04type\x18\x01 \x01(\x0e2$.heddle.meshconfig.v1.PathMatch.TypeR\x04type\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"M\n" +
@@ -1833,17 +3767,18 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\n" +
 	"TYPE_EXACT\x10\x01\x12\x0e\n" +
 	"\n" +
-	"TYPE_REGEX\x10\x02\"k\n" +
+	"TYPE_REGEX\x10\x02\"\x83\x01\n" +
 	"\x0fWeightedBackend\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x16\n" +
-	"\x06weight\x18\x04 \x01(\rR\x06weight\"\x91\x01\n" +
+	"\x06weight\x18\x04 \x01(\rR\x06weight\x12\x16\n" +
+	"\x06subset\x18\x05 \x01(\tR\x06subset\"\x91\x01\n" +
 	"\tEndpoints\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06shards\x18\x03 \x01(\rR\x06shards\x12<\n" +
-	"\tendpoints\x18\x04 \x03(\v2\x1e.heddle.meshconfig.v1.EndpointR\tendpoints\"\xde\x01\n" +
+	"\tendpoints\x18\x04 \x03(\v2\x1e.heddle.meshconfig.v1.EndpointR\tendpoints\"\x97\x02\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x128\n" +
 	"\x05ports\x18\x02 \x03(\v2\".heddle.meshconfig.v1.EndpointPortR\x05ports\x12\x1a\n" +
@@ -1851,7 +3786,10 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x10\n" +
 	"\x03pod\x18\x05 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bworkload\x18\x06 \x01(\tR\bworkload\x12 \n" +
-	"\vterminating\x18\a \x01(\bR\vterminating\"\x8c\x01\n" +
+	"\vterminating\x18\a \x01(\bR\vterminating\x12\x18\n" +
+	"\asubsets\x18\b \x03(\tR\asubsets\x12\x1d\n" +
+	"\n" +
+	"zone_hints\x18\t \x03(\tR\tzoneHints\"\x8c\x01\n" +
 	"\fEndpointPort\x12!\n" +
 	"\fservice_port\x18\x01 \x01(\rR\vservicePort\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1c\n" +
@@ -1889,7 +3827,24 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fACTION_ALLOW\x10\x01\x12\x0f\n" +
-	"\vACTION_DENY\x10\x02B3Z1github.com/heddle-mesh/heddle/internal/meshconfigb\x06proto3"
+	"\vACTION_DENY\x10\x02*\xb2\x01\n" +
+	"\x0eRetryCondition\x12\x1f\n" +
+	"\x1bRETRY_CONDITION_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fRETRY_CONDITION_CONNECT_FAILURE\x10\x01\x12\"\n" +
+	"\x1eRETRY_CONDITION_REFUSED_STREAM\x10\x02\x12\x19\n" +
+	"\x15RETRY_CONDITION_RESET\x10\x03\x12\x1b\n" +
+	"\x17RETRY_CONDITION_TIMEOUT\x10\x04*Y\n" +
+	"\vIdempotency\x12\x1b\n" +
+	"\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12IDEMPOTENCY_ALWAYS\x10\x01\x12\x15\n" +
+	"\x11IDEMPOTENCY_NEVER\x10\x02*\xdc\x01\n" +
+	"\x0fBalancingPolicy\x12 \n" +
+	"\x1cBALANCING_POLICY_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cBALANCING_POLICY_ROUND_ROBIN\x10\x01\x12\"\n" +
+	"\x1eBALANCING_POLICY_LEAST_REQUEST\x10\x02\x12\x1e\n" +
+	"\x1aBALANCING_POLICY_PEAK_EWMA\x10\x03\x12\x1b\n" +
+	"\x17BALANCING_POLICY_RANDOM\x10\x04\x12$\n" +
+	" BALANCING_POLICY_CONSISTENT_HASH\x10\x05B3Z1github.com/heddle-mesh/heddle/internal/meshconfigb\x06proto3"
 
 var (
 	file_internal_meshconfig_meshconfig_proto_rawDescOnce sync.Once
@@ -1903,70 +3858,126 @@ func file_internal_meshconfig_meshconfig_proto_rawDescGZIP() []byte {
 	return file_internal_meshconfig_meshconfig_proto_rawDescData
 }
 
-var file_internal_meshconfig_meshconfig_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_internal_meshconfig_meshconfig_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_internal_meshconfig_meshconfig_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
+var file_internal_meshconfig_meshconfig_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_internal_meshconfig_meshconfig_proto_goTypes = []any{
 	(Protocol)(0),             // 0: heddle.meshconfig.v1.Protocol
 	(MTLSMode)(0),             // 1: heddle.meshconfig.v1.MTLSMode
 	(Action)(0),               // 2: heddle.meshconfig.v1.Action
-	(PathMatch_Type)(0),       // 3: heddle.meshconfig.v1.PathMatch.Type
-	(HeaderMatch_Type)(0),     // 4: heddle.meshconfig.v1.HeaderMatch.Type
-	(*Mesh)(nil),              // 5: heddle.meshconfig.v1.Mesh
-	(*Heartbeat)(nil),         // 6: heddle.meshconfig.v1.Heartbeat
-	(*Binding)(nil),           // 7: heddle.meshconfig.v1.Binding
-	(*Inbound)(nil),           // 8: heddle.meshconfig.v1.Inbound
-	(*PortPolicy)(nil),        // 9: heddle.meshconfig.v1.PortPolicy
-	(*AuthorizationRule)(nil), // 10: heddle.meshconfig.v1.AuthorizationRule
-	(*Caller)(nil),            // 11: heddle.meshconfig.v1.Caller
-	(*Operation)(nil),         // 12: heddle.meshconfig.v1.Operation
-	(*Routes)(nil),            // 13: heddle.meshconfig.v1.Routes
-	(*ServicePort)(nil),       // 14: heddle.meshconfig.v1.ServicePort
-	(*Route)(nil),             // 15: heddle.meshconfig.v1.Route
-	(*SplitRule)(nil),         // 16: heddle.meshconfig.v1.SplitRule
-	(*Match)(nil),             // 17: heddle.meshconfig.v1.Match
-	(*PathMatch)(nil),         // 18: heddle.meshconfig.v1.PathMatch
-	(*HeaderMatch)(nil),       // 19: heddle.meshconfig.v1.HeaderMatch
-	(*WeightedBackend)(nil),   // 20: heddle.meshconfig.v1.WeightedBackend
-	(*Endpoints)(nil),         // 21: heddle.meshconfig.v1.Endpoints
-	(*Endpoint)(nil),          // 22: heddle.meshconfig.v1.Endpoint
-	(*EndpointPort)(nil),      // 23: heddle.meshconfig.v1.EndpointPort
-	(*Address)(nil),           // 24: heddle.meshconfig.v1.Address
-	(*PodAddress)(nil),        // 25: heddle.meshconfig.v1.PodAddress
-	(*PodPort)(nil),           // 26: heddle.meshconfig.v1.PodPort
+	(RetryCondition)(0),       // 3: heddle.meshconfig.v1.RetryCondition
+	(Idempotency)(0),          // 4: heddle.meshconfig.v1.Idempotency
+	(BalancingPolicy)(0),      // 5: heddle.meshconfig.v1.BalancingPolicy
+	(Stickiness_By)(0),        // 6: heddle.meshconfig.v1.Stickiness.By
+	(HashKey_By)(0),           // 7: heddle.meshconfig.v1.HashKey.By
+	(HealthCheck_Type)(0),     // 8: heddle.meshconfig.v1.HealthCheck.Type
+	(PathMatch_Type)(0),       // 9: heddle.meshconfig.v1.PathMatch.Type
+	(HeaderMatch_Type)(0),     // 10: heddle.meshconfig.v1.HeaderMatch.Type
+	(*Mesh)(nil),              // 11: heddle.meshconfig.v1.Mesh
+	(*Heartbeat)(nil),         // 12: heddle.meshconfig.v1.Heartbeat
+	(*Binding)(nil),           // 13: heddle.meshconfig.v1.Binding
+	(*Inbound)(nil),           // 14: heddle.meshconfig.v1.Inbound
+	(*PortPolicy)(nil),        // 15: heddle.meshconfig.v1.PortPolicy
+	(*RateLimit)(nil),         // 16: heddle.meshconfig.v1.RateLimit
+	(*AuthorizationRule)(nil), // 17: heddle.meshconfig.v1.AuthorizationRule
+	(*Caller)(nil),            // 18: heddle.meshconfig.v1.Caller
+	(*Operation)(nil),         // 19: heddle.meshconfig.v1.Operation
+	(*Routes)(nil),            // 20: heddle.meshconfig.v1.Routes
+	(*ServicePort)(nil),       // 21: heddle.meshconfig.v1.ServicePort
+	(*Route)(nil),             // 22: heddle.meshconfig.v1.Route
+	(*Retry)(nil),             // 23: heddle.meshconfig.v1.Retry
+	(*RetryBudget)(nil),       // 24: heddle.meshconfig.v1.RetryBudget
+	(*Filters)(nil),           // 25: heddle.meshconfig.v1.Filters
+	(*HeaderFilter)(nil),      // 26: heddle.meshconfig.v1.HeaderFilter
+	(*HeaderValue)(nil),       // 27: heddle.meshconfig.v1.HeaderValue
+	(*PathRewrite)(nil),       // 28: heddle.meshconfig.v1.PathRewrite
+	(*Redirect)(nil),          // 29: heddle.meshconfig.v1.Redirect
+	(*Mirror)(nil),            // 30: heddle.meshconfig.v1.Mirror
+	(*Fault)(nil),             // 31: heddle.meshconfig.v1.Fault
+	(*Stickiness)(nil),        // 32: heddle.meshconfig.v1.Stickiness
+	(*Cluster)(nil),           // 33: heddle.meshconfig.v1.Cluster
+	(*Balancing)(nil),         // 34: heddle.meshconfig.v1.Balancing
+	(*HashKey)(nil),           // 35: heddle.meshconfig.v1.HashKey
+	(*Outlier)(nil),           // 36: heddle.meshconfig.v1.Outlier
+	(*Breaker)(nil),           // 37: heddle.meshconfig.v1.Breaker
+	(*HealthCheck)(nil),       // 38: heddle.meshconfig.v1.HealthCheck
+	(*SplitRule)(nil),         // 39: heddle.meshconfig.v1.SplitRule
+	(*Match)(nil),             // 40: heddle.meshconfig.v1.Match
+	(*PathMatch)(nil),         // 41: heddle.meshconfig.v1.PathMatch
+	(*HeaderMatch)(nil),       // 42: heddle.meshconfig.v1.HeaderMatch
+	(*WeightedBackend)(nil),   // 43: heddle.meshconfig.v1.WeightedBackend
+	(*Endpoints)(nil),         // 44: heddle.meshconfig.v1.Endpoints
+	(*Endpoint)(nil),          // 45: heddle.meshconfig.v1.Endpoint
+	(*EndpointPort)(nil),      // 46: heddle.meshconfig.v1.EndpointPort
+	(*Address)(nil),           // 47: heddle.meshconfig.v1.Address
+	(*PodAddress)(nil),        // 48: heddle.meshconfig.v1.PodAddress
+	(*PodPort)(nil),           // 49: heddle.meshconfig.v1.PodPort
 }
 var file_internal_meshconfig_meshconfig_proto_depIdxs = []int32{
-	9,  // 0: heddle.meshconfig.v1.Inbound.default_policy:type_name -> heddle.meshconfig.v1.PortPolicy
-	9,  // 1: heddle.meshconfig.v1.Inbound.ports:type_name -> heddle.meshconfig.v1.PortPolicy
+	15, // 0: heddle.meshconfig.v1.Inbound.default_policy:type_name -> heddle.meshconfig.v1.PortPolicy
+	15, // 1: heddle.meshconfig.v1.Inbound.ports:type_name -> heddle.meshconfig.v1.PortPolicy
 	0,  // 2: heddle.meshconfig.v1.PortPolicy.protocol:type_name -> heddle.meshconfig.v1.Protocol
 	1,  // 3: heddle.meshconfig.v1.PortPolicy.mtls:type_name -> heddle.meshconfig.v1.MTLSMode
 	2,  // 4: heddle.meshconfig.v1.PortPolicy.default_action:type_name -> heddle.meshconfig.v1.Action
-	10, // 5: heddle.meshconfig.v1.PortPolicy.rules:type_name -> heddle.meshconfig.v1.AuthorizationRule
-	2,  // 6: heddle.meshconfig.v1.AuthorizationRule.action:type_name -> heddle.meshconfig.v1.Action
-	11, // 7: heddle.meshconfig.v1.AuthorizationRule.from:type_name -> heddle.meshconfig.v1.Caller
-	12, // 8: heddle.meshconfig.v1.AuthorizationRule.to:type_name -> heddle.meshconfig.v1.Operation
-	14, // 9: heddle.meshconfig.v1.Routes.ports:type_name -> heddle.meshconfig.v1.ServicePort
-	0,  // 10: heddle.meshconfig.v1.ServicePort.protocol:type_name -> heddle.meshconfig.v1.Protocol
-	15, // 11: heddle.meshconfig.v1.ServicePort.routes:type_name -> heddle.meshconfig.v1.Route
-	16, // 12: heddle.meshconfig.v1.ServicePort.rules:type_name -> heddle.meshconfig.v1.SplitRule
-	20, // 13: heddle.meshconfig.v1.ServicePort.backends:type_name -> heddle.meshconfig.v1.WeightedBackend
-	17, // 14: heddle.meshconfig.v1.Route.matches:type_name -> heddle.meshconfig.v1.Match
-	17, // 15: heddle.meshconfig.v1.SplitRule.matches:type_name -> heddle.meshconfig.v1.Match
-	20, // 16: heddle.meshconfig.v1.SplitRule.backends:type_name -> heddle.meshconfig.v1.WeightedBackend
-	18, // 17: heddle.meshconfig.v1.Match.path:type_name -> heddle.meshconfig.v1.PathMatch
-	19, // 18: heddle.meshconfig.v1.Match.headers:type_name -> heddle.meshconfig.v1.HeaderMatch
-	3,  // 19: heddle.meshconfig.v1.PathMatch.type:type_name -> heddle.meshconfig.v1.PathMatch.Type
-	4,  // 20: heddle.meshconfig.v1.HeaderMatch.type:type_name -> heddle.meshconfig.v1.HeaderMatch.Type
-	22, // 21: heddle.meshconfig.v1.Endpoints.endpoints:type_name -> heddle.meshconfig.v1.Endpoint
-	23, // 22: heddle.meshconfig.v1.Endpoint.ports:type_name -> heddle.meshconfig.v1.EndpointPort
-	25, // 23: heddle.meshconfig.v1.Address.pod:type_name -> heddle.meshconfig.v1.PodAddress
-	22, // 24: heddle.meshconfig.v1.PodAddress.endpoint:type_name -> heddle.meshconfig.v1.Endpoint
-	26, // 25: heddle.meshconfig.v1.PodAddress.ports:type_name -> heddle.meshconfig.v1.PodPort
-	0,  // 26: heddle.meshconfig.v1.PodPort.protocol:type_name -> heddle.meshconfig.v1.Protocol
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	17, // 5: heddle.meshconfig.v1.PortPolicy.rules:type_name -> heddle.meshconfig.v1.AuthorizationRule
+	16, // 6: heddle.meshconfig.v1.PortPolicy.rate_limits:type_name -> heddle.meshconfig.v1.RateLimit
+	18, // 7: heddle.meshconfig.v1.RateLimit.from:type_name -> heddle.meshconfig.v1.Caller
+	19, // 8: heddle.meshconfig.v1.RateLimit.to:type_name -> heddle.meshconfig.v1.Operation
+	2,  // 9: heddle.meshconfig.v1.AuthorizationRule.action:type_name -> heddle.meshconfig.v1.Action
+	18, // 10: heddle.meshconfig.v1.AuthorizationRule.from:type_name -> heddle.meshconfig.v1.Caller
+	19, // 11: heddle.meshconfig.v1.AuthorizationRule.to:type_name -> heddle.meshconfig.v1.Operation
+	21, // 12: heddle.meshconfig.v1.Routes.ports:type_name -> heddle.meshconfig.v1.ServicePort
+	33, // 13: heddle.meshconfig.v1.Routes.clusters:type_name -> heddle.meshconfig.v1.Cluster
+	24, // 14: heddle.meshconfig.v1.Routes.retry_budget:type_name -> heddle.meshconfig.v1.RetryBudget
+	0,  // 15: heddle.meshconfig.v1.ServicePort.protocol:type_name -> heddle.meshconfig.v1.Protocol
+	22, // 16: heddle.meshconfig.v1.ServicePort.routes:type_name -> heddle.meshconfig.v1.Route
+	39, // 17: heddle.meshconfig.v1.ServicePort.rules:type_name -> heddle.meshconfig.v1.SplitRule
+	43, // 18: heddle.meshconfig.v1.ServicePort.backends:type_name -> heddle.meshconfig.v1.WeightedBackend
+	32, // 19: heddle.meshconfig.v1.ServicePort.stickiness:type_name -> heddle.meshconfig.v1.Stickiness
+	31, // 20: heddle.meshconfig.v1.ServicePort.faults:type_name -> heddle.meshconfig.v1.Fault
+	40, // 21: heddle.meshconfig.v1.Route.matches:type_name -> heddle.meshconfig.v1.Match
+	23, // 22: heddle.meshconfig.v1.Route.retry:type_name -> heddle.meshconfig.v1.Retry
+	25, // 23: heddle.meshconfig.v1.Route.filters:type_name -> heddle.meshconfig.v1.Filters
+	3,  // 24: heddle.meshconfig.v1.Retry.on:type_name -> heddle.meshconfig.v1.RetryCondition
+	4,  // 25: heddle.meshconfig.v1.Retry.idempotency:type_name -> heddle.meshconfig.v1.Idempotency
+	26, // 26: heddle.meshconfig.v1.Filters.request_headers:type_name -> heddle.meshconfig.v1.HeaderFilter
+	26, // 27: heddle.meshconfig.v1.Filters.response_headers:type_name -> heddle.meshconfig.v1.HeaderFilter
+	28, // 28: heddle.meshconfig.v1.Filters.rewrite_path:type_name -> heddle.meshconfig.v1.PathRewrite
+	29, // 29: heddle.meshconfig.v1.Filters.redirect:type_name -> heddle.meshconfig.v1.Redirect
+	30, // 30: heddle.meshconfig.v1.Filters.mirror:type_name -> heddle.meshconfig.v1.Mirror
+	27, // 31: heddle.meshconfig.v1.HeaderFilter.set:type_name -> heddle.meshconfig.v1.HeaderValue
+	27, // 32: heddle.meshconfig.v1.HeaderFilter.add:type_name -> heddle.meshconfig.v1.HeaderValue
+	28, // 33: heddle.meshconfig.v1.Redirect.path:type_name -> heddle.meshconfig.v1.PathRewrite
+	43, // 34: heddle.meshconfig.v1.Mirror.backend:type_name -> heddle.meshconfig.v1.WeightedBackend
+	40, // 35: heddle.meshconfig.v1.Fault.matches:type_name -> heddle.meshconfig.v1.Match
+	6,  // 36: heddle.meshconfig.v1.Stickiness.by:type_name -> heddle.meshconfig.v1.Stickiness.By
+	34, // 37: heddle.meshconfig.v1.Cluster.balancing:type_name -> heddle.meshconfig.v1.Balancing
+	36, // 38: heddle.meshconfig.v1.Cluster.outlier:type_name -> heddle.meshconfig.v1.Outlier
+	37, // 39: heddle.meshconfig.v1.Cluster.breaker:type_name -> heddle.meshconfig.v1.Breaker
+	38, // 40: heddle.meshconfig.v1.Cluster.health_check:type_name -> heddle.meshconfig.v1.HealthCheck
+	5,  // 41: heddle.meshconfig.v1.Balancing.policy:type_name -> heddle.meshconfig.v1.BalancingPolicy
+	35, // 42: heddle.meshconfig.v1.Balancing.hash:type_name -> heddle.meshconfig.v1.HashKey
+	7,  // 43: heddle.meshconfig.v1.HashKey.by:type_name -> heddle.meshconfig.v1.HashKey.By
+	8,  // 44: heddle.meshconfig.v1.HealthCheck.type:type_name -> heddle.meshconfig.v1.HealthCheck.Type
+	27, // 45: heddle.meshconfig.v1.HealthCheck.headers:type_name -> heddle.meshconfig.v1.HeaderValue
+	40, // 46: heddle.meshconfig.v1.SplitRule.matches:type_name -> heddle.meshconfig.v1.Match
+	43, // 47: heddle.meshconfig.v1.SplitRule.backends:type_name -> heddle.meshconfig.v1.WeightedBackend
+	41, // 48: heddle.meshconfig.v1.Match.path:type_name -> heddle.meshconfig.v1.PathMatch
+	42, // 49: heddle.meshconfig.v1.Match.headers:type_name -> heddle.meshconfig.v1.HeaderMatch
+	42, // 50: heddle.meshconfig.v1.Match.query:type_name -> heddle.meshconfig.v1.HeaderMatch
+	18, // 51: heddle.meshconfig.v1.Match.callers:type_name -> heddle.meshconfig.v1.Caller
+	9,  // 52: heddle.meshconfig.v1.PathMatch.type:type_name -> heddle.meshconfig.v1.PathMatch.Type
+	10, // 53: heddle.meshconfig.v1.HeaderMatch.type:type_name -> heddle.meshconfig.v1.HeaderMatch.Type
+	45, // 54: heddle.meshconfig.v1.Endpoints.endpoints:type_name -> heddle.meshconfig.v1.Endpoint
+	46, // 55: heddle.meshconfig.v1.Endpoint.ports:type_name -> heddle.meshconfig.v1.EndpointPort
+	48, // 56: heddle.meshconfig.v1.Address.pod:type_name -> heddle.meshconfig.v1.PodAddress
+	45, // 57: heddle.meshconfig.v1.PodAddress.endpoint:type_name -> heddle.meshconfig.v1.Endpoint
+	49, // 58: heddle.meshconfig.v1.PodAddress.ports:type_name -> heddle.meshconfig.v1.PodPort
+	0,  // 59: heddle.meshconfig.v1.PodPort.protocol:type_name -> heddle.meshconfig.v1.Protocol
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_internal_meshconfig_meshconfig_proto_init() }
@@ -1979,8 +3990,8 @@ func file_internal_meshconfig_meshconfig_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_meshconfig_meshconfig_proto_rawDesc), len(file_internal_meshconfig_meshconfig_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   22,
+			NumEnums:      11,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
