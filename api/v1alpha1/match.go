@@ -31,7 +31,8 @@ const (
 
 // RequestMatch describes requests. A request matches when all that is given
 // matches; what is absent does not constrain.
-// +kubebuilder:validation:XValidation:rule="has(self.path) || has(self.method) || has(self.headers)",message="a match must set at least one of path, method and headers; for every request use path {type: Prefix, value: /}"
+// +kubebuilder:validation:XValidation:rule="has(self.path) || has(self.method) || has(self.headers) || has(self.query) || has(self.hosts) || has(self.grpc) || has(self.callers)",message="a match must set at least one of path, method, headers, query, hosts, grpc and callers; for every request use path {type: Prefix, value: /}"
+// +kubebuilder:validation:XValidation:rule="!has(self.grpc) || !has(self.path) && !has(self.method)",message="a match must not set grpc beside path or method: a gRPC method is a path, and always POST",fieldPath=".grpc"
 type RequestMatch struct {
 	// path that the request asks for, without its query.
 	// +optional
@@ -53,6 +54,102 @@ type RequestMatch struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.name.lowerAscii() == b.name.lowerAscii()))",message="headers must name each header once: names differ by more than case"
 	Headers []HeaderMatch `json:"headers,omitempty"`
+
+	// query parameters that the request must carry, all of them; at most 8, each
+	// name once. An absent list does not constrain.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Query []QueryMatch `json:"query,omitempty"`
+
+	// hosts that the request may be for, one of them: the name that the caller
+	// used, without port, or "*.example.com" for every name below. At most 8.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Hosts []string `json:"hosts,omitempty"`
+
+	// grpc is the method that is called; in place of path and method.
+	// +optional
+	GRPC *GRPCMatch `json:"grpc,omitempty"`
+
+	// callers that the request may come from; one entry that matches is enough.
+	// At most 8.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Callers []CallerMatch `json:"callers,omitempty"`
+}
+
+// QueryMatch compares a parameter of the query, decoded. Of one that comes
+// several times one value that matches is enough.
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || self.value.size() <= 256",message="query[].value must be at most 256 characters for type Regex",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Regex' || 'a'.matches(self.value) || !'a'.matches(self.value)",message="query[].value must be an RE2 regular expression for type Regex",fieldPath=".value"
+type QueryMatch struct {
+	// name of the parameter, by case; 1 to 128 characters.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Name string `json:"name"`
+
+	// type says how value is compared. Exact: the whole value. Regex: an RE2
+	// expression that must match the whole value. Default: Exact.
+	// +optional
+	// +kubebuilder:default=Exact
+	Type HeaderMatchType `json:"type,omitempty"`
+
+	// value to compare with, by case; at most 1024 characters, a Regex at most
+	// 256. Exact with "" asks for the parameter without a value.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Value string `json:"value,omitempty"`
+}
+
+// GRPCMatch describes calls of gRPC.
+type GRPCMatch struct {
+	// service with its package: shop.Payments.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`
+	Service string `json:"service"`
+
+	// method of the service. Absent: all of them.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	Method string `json:"method,omitempty"`
+}
+
+// CallerMatch says who calls. Both lists that are set must match, by one value
+// each. Callers are workloads of the mesh, known by their identity.
+// +kubebuilder:validation:XValidation:rule="has(self.serviceAccounts) || has(self.namespaces)",message="callers[] must set at least one of serviceAccounts and namespaces"
+type CallerMatch struct {
+	// serviceAccounts of the caller: "name" in this object's namespace, or
+	// "namespace/name". 1 to 16.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=317
+	// +kubebuilder:validation:items:Pattern=`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+
+	// namespaces of the caller. 1 to 16.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
 // PathMatch compares the path of a request after normalisation: dot segments

@@ -37,7 +37,8 @@ type MeshPolicy struct {
 }
 
 // MeshPolicySpec says what applies to whom.
-// +kubebuilder:validation:XValidation:rule="has(self.mtls) || has(self.authorization)",message="spec must set at least one of mtls and authorization"
+// +kubebuilder:validation:XValidation:rule="has(self.mtls) || has(self.authorization) || has(self.rateLimits) || has(self.loadBalancing) || has(self.outlierDetection)",message="spec must set at least one of mtls, authorization, rateLimits, loadBalancing and outlierDetection"
+// +kubebuilder:validation:XValidation:rule="self.targetRef.kind != 'Workload' || !has(self.loadBalancing) && !has(self.outlierDetection)",message="loadBalancing and outlierDetection are about the endpoints of a Service: use kind Mesh, Namespace or Service"
 // +kubebuilder:validation:XValidation:rule="!has(self.targetRef.port) || !has(self.mtls) || !has(self.mtls.ports)",message="mtls.ports cannot be set beside targetRef.port, which already chooses the port",fieldPath=".mtls.ports"
 // +kubebuilder:validation:XValidation:rule="!has(self.targetRef.port) || !has(self.authorization) || !has(self.authorization.rules) || self.authorization.rules.all(r, !has(r.to) || r.to.all(t, !has(t.ports)))",message="authorization.rules[].to[].ports cannot be set beside targetRef.port, which already chooses the port",fieldPath=".authorization.rules"
 type MeshPolicySpec struct {
@@ -54,6 +55,26 @@ type MeshPolicySpec struct {
 	// on it.
 	// +optional
 	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// rateLimits bound what each pod of the target takes. A request counts against
+	// every limit that it matches, of wider policies too. At most 16.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	RateLimits []RateLimit `json:"rateLimits,omitempty"`
+
+	// loadBalancing is for Services whose ServiceProfile says nothing about it; for
+	// kinds Mesh, Namespace and Service. Absent: this policy does not decide on it.
+	// +optional
+	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
+
+	// outlierDetection is for Services whose ServiceProfile says nothing about it;
+	// for kinds Mesh, Namespace and Service. Absent: this policy does not decide on
+	// it.
+	// +optional
+	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 }
 
 // MeshPolicyStatus says what is in force and whether it works.

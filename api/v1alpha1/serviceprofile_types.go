@@ -32,7 +32,7 @@ type ServiceProfile struct {
 }
 
 // ServiceProfileSpec describes a Service.
-// +kubebuilder:validation:XValidation:rule="has(self.ports) || has(self.routes)",message="spec must set at least one of ports and routes"
+// +kubebuilder:validation:XValidation:rule="has(self.ports) || has(self.routes) || has(self.retryBudget) || has(self.connectTimeout) || has(self.loadBalancing) || has(self.outlierDetection) || has(self.circuitBreaker) || has(self.healthCheck) || has(self.faults)",message="spec must say something about the Service: set ports, routes, retryBudget, connectTimeout, loadBalancing, outlierDetection, circuitBreaker, healthCheck or faults"
 type ServiceProfileSpec struct {
 	// service that is described.
 	// +required
@@ -59,6 +59,46 @@ type ServiceProfileSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:XValidation:rule="self.filter(r, !has(r.matches)).size() == 0 || (self.filter(r, !has(r.matches)).size() == 1 && !has(self[self.size() - 1].matches))",message="routes: only the last route may leave out matches, for it takes every request that is left"
 	Routes []ProfileRoute `json:"routes,omitempty"`
+
+	// retryBudget bounds the retries of each proxy. Absent: 20 percent, and always
+	// 10 a second.
+	// +optional
+	RetryBudget *RetryBudget `json:"retryBudget,omitempty"`
+
+	// connectTimeout bounds how long a connection to an endpoint, with its TLS
+	// handshake, may take to be made, at most 1m. Absent: 5s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('1m')",message="spec.connectTimeout must be at most 1m"
+	ConnectTimeout *Duration `json:"connectTimeout,omitempty"`
+
+	// loadBalancing says how an endpoint is chosen. Absent: what a MeshPolicy says,
+	// else LeastRequest in the caller's own zone first.
+	// +optional
+	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
+
+	// outlierDetection says when an endpoint that answers badly gets no requests
+	// for a while. Absent: what a MeshPolicy says, else its defaults: it is on.
+	// +optional
+	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
+
+	// circuitBreaker bounds what each proxy has under way. Absent: the bounds of
+	// the proxy.
+	// +optional
+	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+
+	// healthCheck says how proxies ask endpoints whether they are well. Absent:
+	// they do not.
+	// +optional
+	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
+
+	// faults are injected into requests to the Service until they expire. The first
+	// that matches is. At most 16.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Faults []Fault `json:"faults,omitempty"`
 }
 
 // PortProtocol is what a port speaks.
@@ -117,6 +157,16 @@ type ProfileRoute struct {
 	// timeouts of the requests of this route. Absent: none.
 	// +optional
 	Timeouts *RouteTimeouts `json:"timeouts,omitempty"`
+
+	// retry says which requests of this route are tried again. Absent: those that
+	// certainly did not reach the application, and idempotent ones whose
+	// connection broke, once each.
+	// +optional
+	Retry *Retry `json:"retry,omitempty"`
+
+	// filters change the requests of this route, or answer them.
+	// +optional
+	Filters *Filters `json:"filters,omitempty"`
 }
 
 // RouteTimeouts bound how long a request may take.
@@ -129,6 +179,17 @@ type RouteTimeouts struct {
 	// above zero: "15s", "1m30s", "250ms". Absent: no timeout.
 	// +optional
 	Request *Duration `json:"request,omitempty"`
+
+	// perTry bounds each try, from when an endpoint was picked to the head of its
+	// answer. A try that takes longer is given up, and tried again if retry says
+	// so. Absent: no timeout.
+	// +optional
+	PerTry *Duration `json:"perTry,omitempty"`
+
+	// idle bounds how long nothing of the content may move in either direction.
+	// Absent: the proxy's limits.
+	// +optional
+	Idle *Duration `json:"idle,omitempty"`
 }
 
 // ServiceProfileStatus says what is in force and whether it works.

@@ -32,6 +32,7 @@ type TrafficSplit struct {
 }
 
 // TrafficSplitSpec says what to divide among whom.
+// +kubebuilder:validation:XValidation:rule="!has(self.active) || self.backends.exists(b, b.name == self.active)",message="active must be the name of one of spec.backends",fieldPath=".active"
 // +kubebuilder:validation:XValidation:rule="!has(self.rules) || self.rules.all(r, r.weights.all(w, self.backends.exists(b, b.name == w.backend)))",message="rules[].weights[].backend must be the name of one of spec.backends",fieldPath=".rules"
 type TrafficSplitSpec struct {
 	// service whose requests are divided: the name that callers use. Without
@@ -58,10 +59,22 @@ type TrafficSplitSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Rules []SplitRule `json:"rules,omitempty"`
+
+	// active is the name of the backend that takes everything, rules and weights
+	// notwithstanding: change it to turn blue to green, and back. Absent: weights
+	// and rules decide.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Active string `json:"active,omitempty"`
+
+	// stickiness keeps a user on one backend while weights move. Absent: each
+	// request is drawn by itself.
+	// +optional
+	Stickiness *Stickiness `json:"stickiness,omitempty"`
 }
 
 // SplitBackend is one of those that share the requests.
-// +kubebuilder:validation:XValidation:rule="has(self.service)",message="backends[].service must be set: it names the Service that takes this share"
+// +kubebuilder:validation:XValidation:rule="has(self.service) != has(self.selector)",message="backends[] must set exactly one of service and selector: a Service takes this share, or those pods of spec.service that have the labels"
 type SplitBackend struct {
 	// name of the backend in this object, in metrics and in status: a DNS label
 	// of at most 63 characters, each once.
@@ -73,9 +86,16 @@ type SplitBackend struct {
 
 	// service that takes this share; it may be spec.service itself, which then
 	// stands for its own endpoints. Without port, the port that the caller used.
-	// Must be set.
+	// Exactly one of service and selector is set.
 	// +optional
 	Service *ServicePortReference `json:"service,omitempty"`
+
+	// selector takes, instead of a Service of its own, those pods of spec.service
+	// that have these labels: 1 to 8.
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=8
+	Selector map[string]string `json:"selector,omitempty"`
 
 	// weight is the share of this backend: weight / sum of the weights. A whole
 	// number from 0 to 1000000; 0 sends nothing. Weights need not add up to 100.

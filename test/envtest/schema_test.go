@@ -41,11 +41,16 @@ mtls: {mode: Strict, portLevelMtls: {}}`, "spec.mtls.portLevelMtls"},
 // schemaDefaults are all the defaults that the schemas set. OLM v1 refuses an
 // upgrade that adds, changes or drops a default, so this list is closed.
 var schemaDefaults = []string{
+	`serviceprofiles spec.faults[].matches[].headers[].type = "Exact"`,
+	`serviceprofiles spec.faults[].matches[].path.type = "Prefix"`,
+	`serviceprofiles spec.faults[].matches[].query[].type = "Exact"`,
 	`serviceprofiles spec.routes[].matches[].headers[].type = "Exact"`,
 	`serviceprofiles spec.routes[].matches[].path.type = "Prefix"`,
+	`serviceprofiles spec.routes[].matches[].query[].type = "Exact"`,
 	`trafficsplits spec.backends[].weight = 1`,
 	`trafficsplits spec.rules[].matches[].headers[].type = "Exact"`,
 	`trafficsplits spec.rules[].matches[].path.type = "Prefix"`,
+	`trafficsplits spec.rules[].matches[].query[].type = "Exact"`,
 	`trafficsplits spec.rules[].weights[].weight = 1`,
 }
 

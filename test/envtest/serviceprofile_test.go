@@ -60,7 +60,7 @@ ports: [{port: 80, protocol: HTTP1}]`,
 	"neither ports nor routes": {
 		`
 service: {name: checkout}`,
-		"spec", "spec must set at least one of ports and routes",
+		"spec", "spec must say something about the Service",
 	},
 	"an empty list of ports": {
 		`
@@ -110,7 +110,7 @@ ports: [{port: 65536, protocol: TCP}]`,
 	},
 	"a match of nothing": {
 		withRoute(`{name: a, matches: [{}]}`),
-		"spec.routes[0].matches[0]", "must set at least one of path, method and headers",
+		"spec.routes[0].matches[0]", "must set at least one of path, method, headers, query, hosts, grpc and callers",
 	},
 	"a path regex that does not compile": {
 		withRoute(`{name: a, matches: [{path: {type: Regex, value: "*"}}]}`),

@@ -107,7 +107,7 @@ backends: []`,
 		`
 service: {name: checkout}
 backends: [{name: v1}]`,
-		"spec.backends[0]", "backends[].service must be set",
+		"spec.backends[0]", "backends[] must set exactly one of service and selector",
 	},
 	"a backend without a name": {
 		`
@@ -225,7 +225,7 @@ func TestTrafficSplitRefusesBadMatches(t *testing.T) {
 var trafficSplitBadMatches = map[string]refusal{
 	"a match of nothing": {
 		withMatch(`{}`),
-		"spec.rules[0].matches[0]", "must set at least one of path, method and headers",
+		"spec.rules[0].matches[0]", "must set at least one of path, method, headers, query, hosts, grpc and callers",
 	},
 	"a path type that does not exist": {
 		withMatch(`{path: {type: Glob, value: /a}}`),

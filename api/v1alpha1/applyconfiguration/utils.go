@@ -18,6 +18,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=mesh.heddle.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("Abort"):
+		return &apiv1alpha1.AbortApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Authorization"):
 		return &apiv1alpha1.AuthorizationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AuthorizationRule"):
@@ -26,18 +28,52 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AuthorizationSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AuthorizationTarget"):
 		return &apiv1alpha1.AuthorizationTargetApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Backoff"):
+		return &apiv1alpha1.BackoffApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CallerMatch"):
+		return &apiv1alpha1.CallerMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CircuitBreaker"):
+		return &apiv1alpha1.CircuitBreakerApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointBreaker"):
+		return &apiv1alpha1.EndpointBreakerApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Fault"):
+		return &apiv1alpha1.FaultApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Filters"):
+		return &apiv1alpha1.FiltersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GRPCHealthCheck"):
+		return &apiv1alpha1.GRPCHealthCheckApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GRPCMatch"):
+		return &apiv1alpha1.GRPCMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HashKey"):
+		return &apiv1alpha1.HashKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Header"):
+		return &apiv1alpha1.HeaderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HeaderFilter"):
+		return &apiv1alpha1.HeaderFilterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderMatch"):
 		return &apiv1alpha1.HeaderMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HealthCheck"):
+		return &apiv1alpha1.HealthCheckApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHealthCheck"):
+		return &apiv1alpha1.HTTPHealthCheckApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("LoadBalancing"):
+		return &apiv1alpha1.LoadBalancingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MeshPolicy"):
 		return &apiv1alpha1.MeshPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MeshPolicySpec"):
 		return &apiv1alpha1.MeshPolicySpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MeshPolicyStatus"):
 		return &apiv1alpha1.MeshPolicyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Mirror"):
+		return &apiv1alpha1.MirrorApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MTLS"):
 		return &apiv1alpha1.MTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OutlierDetection"):
+		return &apiv1alpha1.OutlierDetectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PathMatch"):
 		return &apiv1alpha1.PathMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PathRewrite"):
+		return &apiv1alpha1.PathRewriteApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PolicyTarget"):
 		return &apiv1alpha1.PolicyTargetApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PortMTLS"):
@@ -46,8 +82,20 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ProfilePortApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ProfileRoute"):
 		return &apiv1alpha1.ProfileRouteApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("QueryMatch"):
+		return &apiv1alpha1.QueryMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RateLimit"):
+		return &apiv1alpha1.RateLimitApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Redirect"):
+		return &apiv1alpha1.RedirectApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RequestMatch"):
 		return &apiv1alpha1.RequestMatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Retry"):
+		return &apiv1alpha1.RetryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RetryBudget"):
+		return &apiv1alpha1.RetryBudgetApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Rewrite"):
+		return &apiv1alpha1.RewriteApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RouteTimeouts"):
 		return &apiv1alpha1.RouteTimeoutsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServicePortReference"):
@@ -68,6 +116,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SplitWeightApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Status"):
 		return &apiv1alpha1.StatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Stickiness"):
+		return &apiv1alpha1.StickinessApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrafficSplit"):
 		return &apiv1alpha1.TrafficSplitApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrafficSplitSpec"):

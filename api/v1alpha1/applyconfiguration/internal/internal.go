@@ -25,6 +25,18 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Abort
+  map:
+    fields:
+    - name: grpcStatus
+      type:
+        scalar: numeric
+    - name: httpStatus
+      type:
+        scalar: numeric
+    - name: reset
+      type:
+        scalar: boolean
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.Authorization
   map:
     fields:
@@ -104,8 +116,188 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: numeric
           elementRelationship: associative
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Backoff
+  map:
+    fields:
+    - name: base
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: max
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.BalancingPolicy
+  scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.CallerMatch
+  map:
+    fields:
+    - name: namespaces
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: serviceAccounts
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.CircuitBreaker
+  map:
+    fields:
+    - name: endpoint
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.EndpointBreaker
+    - name: maxConnections
+      type:
+        scalar: numeric
+    - name: maxPending
+      type:
+        scalar: numeric
+    - name: maxRequests
+      type:
+        scalar: numeric
+    - name: maxRetries
+      type:
+        scalar: numeric
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
   scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.EndpointBreaker
+  map:
+    fields:
+    - name: adaptive
+      type:
+        scalar: boolean
+    - name: maxConnections
+      type:
+        scalar: numeric
+    - name: maxRequests
+      type:
+        scalar: numeric
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Fault
+  map:
+    fields:
+    - name: abort
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Abort
+    - name: delay
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: expiresAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: matches
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RequestMatch
+          elementRelationship: atomic
+    - name: name
+      type:
+        scalar: string
+    - name: percent
+      type:
+        scalar: numeric
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Filters
+  map:
+    fields:
+    - name: mirror
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Mirror
+    - name: redirect
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Redirect
+    - name: requestHeaders
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderFilter
+    - name: responseHeaders
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderFilter
+    - name: rewrite
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Rewrite
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.GRPCHealthCheck
+  map:
+    fields:
+    - name: service
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.GRPCMatch
+  map:
+    fields:
+    - name: method
+      type:
+        scalar: string
+    - name: service
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.HTTPHealthCheck
+  map:
+    fields:
+    - name: body
+      type:
+        scalar: string
+    - name: codes
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: headers
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Header
+          elementRelationship: associative
+          keys:
+          - name
+    - name: host
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.HashKey
+  map:
+    fields:
+    - name: by
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Header
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderFilter
+  map:
+    fields:
+    - name: add
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Header
+          elementRelationship: atomic
+    - name: remove
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: set
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Header
+          elementRelationship: associative
+          keys:
+          - name
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderMatch
   map:
     fields:
@@ -121,6 +313,50 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderMatchType
   scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.HealthCheck
+  map:
+    fields:
+    - name: grpc
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.GRPCHealthCheck
+    - name: healthyThreshold
+      type:
+        scalar: numeric
+    - name: http
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HTTPHealthCheck
+    - name: interval
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: tcp
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.TCPHealthCheck
+    - name: timeout
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: unhealthyThreshold
+      type:
+        scalar: numeric
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Idempotency
+  scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.LoadBalancing
+  map:
+    fields:
+    - name: hash
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HashKey
+          elementRelationship: atomic
+    - name: locality
+      type:
+        scalar: string
+    - name: policy
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.BalancingPolicy
+    - name: slowStart
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.MTLS
   map:
     fields:
@@ -164,9 +400,23 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: authorization
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Authorization
+    - name: loadBalancing
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.LoadBalancing
     - name: mtls
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.MTLS
+    - name: outlierDetection
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.OutlierDetection
+    - name: rateLimits
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RateLimit
+          elementRelationship: associative
+          keys:
+          - name
     - name: targetRef
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.PolicyTarget
@@ -187,6 +437,48 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: programmed
       type:
         scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Mirror
+  map:
+    fields:
+    - name: percent
+      type:
+        scalar: numeric
+    - name: service
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.ServicePortReference
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.OutlierDetection
+  map:
+    fields:
+    - name: baseEjection
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: consecutiveConnectFailures
+      type:
+        scalar: numeric
+    - name: consecutiveFailures
+      type:
+        scalar: numeric
+    - name: latencyFactor
+      type:
+        scalar: numeric
+    - name: maxEjectedPercent
+      type:
+        scalar: numeric
+    - name: maxEjection
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: minRequests
+      type:
+        scalar: numeric
+    - name: panicPercent
+      type:
+        scalar: numeric
+    - name: successRatePercent
+      type:
+        scalar: numeric
+    - name: window
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.PathMatch
   map:
     fields:
@@ -198,6 +490,17 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.PathMatchType
+  scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.PathRewrite
+  map:
+    fields:
+    - name: type
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.PathRewriteType
+    - name: value
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.PathRewriteType
   scalar: string
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.PolicyTarget
   map:
@@ -237,6 +540,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.ProfileRoute
   map:
     fields:
+    - name: filters
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Filters
     - name: matches
       type:
         list:
@@ -246,12 +552,85 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: retry
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Retry
     - name: timeouts
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RouteTimeouts
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.QueryMatch
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: type
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HeaderMatchType
+      default: Exact
+    - name: value
+      type:
+        scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.RateLimit
+  map:
+    fields:
+    - name: burst
+      type:
+        scalar: numeric
+    - name: from
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.AuthorizationSource
+          elementRelationship: atomic
+    - name: interval
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: name
+      type:
+        scalar: string
+    - name: per
+      type:
+        scalar: string
+    - name: requests
+      type:
+        scalar: numeric
+    - name: to
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.AuthorizationTarget
+          elementRelationship: atomic
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Redirect
+  map:
+    fields:
+    - name: host
+      type:
+        scalar: string
+    - name: path
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.PathRewrite
+    - name: port
+      type:
+        scalar: numeric
+    - name: scheme
+      type:
+        scalar: string
+    - name: status
+      type:
+        scalar: numeric
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.RequestMatch
   map:
     fields:
+    - name: callers
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.CallerMatch
+          elementRelationship: atomic
+    - name: grpc
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.GRPCMatch
     - name: headers
       type:
         list:
@@ -260,15 +639,85 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: hosts
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: method
       type:
         scalar: string
     - name: path
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.PathMatch
+    - name: query
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.QueryMatch
+          elementRelationship: associative
+          keys:
+          - name
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Retry
+  map:
+    fields:
+    - name: attempts
+      type:
+        scalar: numeric
+    - name: backoff
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Backoff
+    - name: codes
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: grpcCodes
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: idempotent
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Idempotency
+    - name: "on"
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RetryCondition
+          elementRelationship: associative
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.RetryBudget
+  map:
+    fields:
+    - name: minPerSecond
+      type:
+        scalar: numeric
+    - name: percent
+      type:
+        scalar: numeric
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.RetryCondition
+  scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Rewrite
+  map:
+    fields:
+    - name: host
+      type:
+        scalar: string
+    - name: path
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.PathRewrite
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.RouteTimeouts
   map:
     fields:
+    - name: idle
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: perTry
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
     - name: request
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
@@ -302,6 +751,29 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.ServiceProfileSpec
   map:
     fields:
+    - name: circuitBreaker
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.CircuitBreaker
+    - name: connectTimeout
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: faults
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Fault
+          elementRelationship: associative
+          keys:
+          - name
+    - name: healthCheck
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.HealthCheck
+    - name: loadBalancing
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.LoadBalancing
+    - name: outlierDetection
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.OutlierDetection
     - name: ports
       type:
         list:
@@ -310,6 +782,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - port
+    - name: retryBudget
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RetryBudget
     - name: routes
       type:
         list:
@@ -353,6 +828,11 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: selector
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: service
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.ServicePortReference
@@ -390,6 +870,32 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 1
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.Stickiness
+  map:
+    fields:
+    - name: by
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.StickyBy
+    - name: name
+      type:
+        scalar: string
+    - name: ttl
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.StickyBy
+  scalar: string
+- name: com.github.heddle-mesh.heddle.api.v1alpha1.TCPHealthCheck
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.TargetKind
   scalar: string
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.TrafficSplit
@@ -413,6 +919,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.TrafficSplitSpec
   map:
     fields:
+    - name: active
+      type:
+        scalar: string
     - name: backends
       type:
         list:
@@ -432,6 +941,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: service
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.ServicePortReference
+    - name: stickiness
+      type:
+        namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Stickiness
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.TrafficSplitStatus
   map:
     fields:

@@ -17,6 +17,16 @@ type MeshPolicySpecApplyConfiguration struct {
 	// authorization says who may call what. Absent: this policy does not decide
 	// on it.
 	Authorization *AuthorizationApplyConfiguration `json:"authorization,omitempty"`
+	// rateLimits bound what each pod of the target takes. A request counts against
+	// every limit that it matches, of wider policies too. At most 16.
+	RateLimits []RateLimitApplyConfiguration `json:"rateLimits,omitempty"`
+	// loadBalancing is for Services whose ServiceProfile says nothing about it; for
+	// kinds Mesh, Namespace and Service. Absent: this policy does not decide on it.
+	LoadBalancing *LoadBalancingApplyConfiguration `json:"loadBalancing,omitempty"`
+	// outlierDetection is for Services whose ServiceProfile says nothing about it;
+	// for kinds Mesh, Namespace and Service. Absent: this policy does not decide on
+	// it.
+	OutlierDetection *OutlierDetectionApplyConfiguration `json:"outlierDetection,omitempty"`
 }
 
 // MeshPolicySpecApplyConfiguration constructs a declarative configuration of the MeshPolicySpec type for use with
@@ -46,5 +56,34 @@ func (b *MeshPolicySpecApplyConfiguration) WithMTLS(value *MTLSApplyConfiguratio
 // If called multiple times, the Authorization field is set to the value of the last call.
 func (b *MeshPolicySpecApplyConfiguration) WithAuthorization(value *AuthorizationApplyConfiguration) *MeshPolicySpecApplyConfiguration {
 	b.Authorization = value
+	return b
+}
+
+// WithRateLimits adds the given value to the RateLimits field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the RateLimits field.
+func (b *MeshPolicySpecApplyConfiguration) WithRateLimits(values ...*RateLimitApplyConfiguration) *MeshPolicySpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRateLimits")
+		}
+		b.RateLimits = append(b.RateLimits, *values[i])
+	}
+	return b
+}
+
+// WithLoadBalancing sets the LoadBalancing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LoadBalancing field is set to the value of the last call.
+func (b *MeshPolicySpecApplyConfiguration) WithLoadBalancing(value *LoadBalancingApplyConfiguration) *MeshPolicySpecApplyConfiguration {
+	b.LoadBalancing = value
+	return b
+}
+
+// WithOutlierDetection sets the OutlierDetection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OutlierDetection field is set to the value of the last call.
+func (b *MeshPolicySpecApplyConfiguration) WithOutlierDetection(value *OutlierDetectionApplyConfiguration) *MeshPolicySpecApplyConfiguration {
+	b.OutlierDetection = value
 	return b
 }

@@ -18,6 +18,12 @@ type ProfileRouteApplyConfiguration struct {
 	Matches []RequestMatchApplyConfiguration `json:"matches,omitempty"`
 	// timeouts of the requests of this route. Absent: none.
 	Timeouts *RouteTimeoutsApplyConfiguration `json:"timeouts,omitempty"`
+	// retry says which requests of this route are tried again. Absent: those that
+	// certainly did not reach the application, and idempotent ones whose
+	// connection broke, once each.
+	Retry *RetryApplyConfiguration `json:"retry,omitempty"`
+	// filters change the requests of this route, or answer them.
+	Filters *FiltersApplyConfiguration `json:"filters,omitempty"`
 }
 
 // ProfileRouteApplyConfiguration constructs a declarative configuration of the ProfileRoute type for use with
@@ -52,5 +58,21 @@ func (b *ProfileRouteApplyConfiguration) WithMatches(values ...*RequestMatchAppl
 // If called multiple times, the Timeouts field is set to the value of the last call.
 func (b *ProfileRouteApplyConfiguration) WithTimeouts(value *RouteTimeoutsApplyConfiguration) *ProfileRouteApplyConfiguration {
 	b.Timeouts = value
+	return b
+}
+
+// WithRetry sets the Retry field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Retry field is set to the value of the last call.
+func (b *ProfileRouteApplyConfiguration) WithRetry(value *RetryApplyConfiguration) *ProfileRouteApplyConfiguration {
+	b.Retry = value
+	return b
+}
+
+// WithFilters sets the Filters field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Filters field is set to the value of the last call.
+func (b *ProfileRouteApplyConfiguration) WithFilters(value *FiltersApplyConfiguration) *ProfileRouteApplyConfiguration {
+	b.Filters = value
 	return b
 }

@@ -18,6 +18,17 @@ type RequestMatchApplyConfiguration struct {
 	// headers that the request must carry, all of them; at most 8, each name
 	// once. An absent list does not constrain.
 	Headers []HeaderMatchApplyConfiguration `json:"headers,omitempty"`
+	// query parameters that the request must carry, all of them; at most 8, each
+	// name once. An absent list does not constrain.
+	Query []QueryMatchApplyConfiguration `json:"query,omitempty"`
+	// hosts that the request may be for, one of them: the name that the caller
+	// used, without port, or "*.example.com" for every name below. At most 8.
+	Hosts []string `json:"hosts,omitempty"`
+	// grpc is the method that is called; in place of path and method.
+	GRPC *GRPCMatchApplyConfiguration `json:"grpc,omitempty"`
+	// callers that the request may come from; one entry that matches is enough.
+	// At most 8.
+	Callers []CallerMatchApplyConfiguration `json:"callers,omitempty"`
 }
 
 // RequestMatchApplyConfiguration constructs a declarative configuration of the RequestMatch type for use with
@@ -51,6 +62,50 @@ func (b *RequestMatchApplyConfiguration) WithHeaders(values ...*HeaderMatchApply
 			panic("nil value passed to WithHeaders")
 		}
 		b.Headers = append(b.Headers, *values[i])
+	}
+	return b
+}
+
+// WithQuery adds the given value to the Query field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Query field.
+func (b *RequestMatchApplyConfiguration) WithQuery(values ...*QueryMatchApplyConfiguration) *RequestMatchApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithQuery")
+		}
+		b.Query = append(b.Query, *values[i])
+	}
+	return b
+}
+
+// WithHosts adds the given value to the Hosts field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Hosts field.
+func (b *RequestMatchApplyConfiguration) WithHosts(values ...string) *RequestMatchApplyConfiguration {
+	for i := range values {
+		b.Hosts = append(b.Hosts, values[i])
+	}
+	return b
+}
+
+// WithGRPC sets the GRPC field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the GRPC field is set to the value of the last call.
+func (b *RequestMatchApplyConfiguration) WithGRPC(value *GRPCMatchApplyConfiguration) *RequestMatchApplyConfiguration {
+	b.GRPC = value
+	return b
+}
+
+// WithCallers adds the given value to the Callers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Callers field.
+func (b *RequestMatchApplyConfiguration) WithCallers(values ...*CallerMatchApplyConfiguration) *RequestMatchApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithCallers")
+		}
+		b.Callers = append(b.Callers, *values[i])
 	}
 	return b
 }

@@ -19,6 +19,13 @@ type RouteTimeoutsApplyConfiguration struct {
 	// call is bounded too; an upgraded connection is not. A Go duration string
 	// above zero: "15s", "1m30s", "250ms". Absent: no timeout.
 	Request *apiv1alpha1.Duration `json:"request,omitempty"`
+	// perTry bounds each try, from when an endpoint was picked to the head of its
+	// answer. A try that takes longer is given up, and tried again if retry says
+	// so. Absent: no timeout.
+	PerTry *apiv1alpha1.Duration `json:"perTry,omitempty"`
+	// idle bounds how long nothing of the content may move in either direction.
+	// Absent: the proxy's limits.
+	Idle *apiv1alpha1.Duration `json:"idle,omitempty"`
 }
 
 // RouteTimeoutsApplyConfiguration constructs a declarative configuration of the RouteTimeouts type for use with
@@ -32,5 +39,21 @@ func RouteTimeouts() *RouteTimeoutsApplyConfiguration {
 // If called multiple times, the Request field is set to the value of the last call.
 func (b *RouteTimeoutsApplyConfiguration) WithRequest(value apiv1alpha1.Duration) *RouteTimeoutsApplyConfiguration {
 	b.Request = &value
+	return b
+}
+
+// WithPerTry sets the PerTry field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PerTry field is set to the value of the last call.
+func (b *RouteTimeoutsApplyConfiguration) WithPerTry(value apiv1alpha1.Duration) *RouteTimeoutsApplyConfiguration {
+	b.PerTry = &value
+	return b
+}
+
+// WithIdle sets the Idle field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Idle field is set to the value of the last call.
+func (b *RouteTimeoutsApplyConfiguration) WithIdle(value apiv1alpha1.Duration) *RouteTimeoutsApplyConfiguration {
+	b.Idle = &value
 	return b
 }

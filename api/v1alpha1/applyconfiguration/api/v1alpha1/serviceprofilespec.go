@@ -4,6 +4,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/heddle-mesh/heddle/api/v1alpha1"
+)
+
 // ServiceProfileSpecApplyConfiguration represents a declarative configuration of the ServiceProfileSpec type for use
 // with apply.
 //
@@ -20,6 +24,27 @@ type ServiceProfileSpecApplyConfiguration struct {
 	// matches has no route and no timeout. At most 64. They read requests, so
 	// they work on HTTP and gRPC ports only.
 	Routes []ProfileRouteApplyConfiguration `json:"routes,omitempty"`
+	// retryBudget bounds the retries of each proxy. Absent: 20 percent, and always
+	// 10 a second.
+	RetryBudget *RetryBudgetApplyConfiguration `json:"retryBudget,omitempty"`
+	// connectTimeout bounds how long a connection to an endpoint, with its TLS
+	// handshake, may take to be made, at most 1m. Absent: 5s.
+	ConnectTimeout *apiv1alpha1.Duration `json:"connectTimeout,omitempty"`
+	// loadBalancing says how an endpoint is chosen. Absent: what a MeshPolicy says,
+	// else LeastRequest in the caller's own zone first.
+	LoadBalancing *LoadBalancingApplyConfiguration `json:"loadBalancing,omitempty"`
+	// outlierDetection says when an endpoint that answers badly gets no requests
+	// for a while. Absent: what a MeshPolicy says, else its defaults: it is on.
+	OutlierDetection *OutlierDetectionApplyConfiguration `json:"outlierDetection,omitempty"`
+	// circuitBreaker bounds what each proxy has under way. Absent: the bounds of
+	// the proxy.
+	CircuitBreaker *CircuitBreakerApplyConfiguration `json:"circuitBreaker,omitempty"`
+	// healthCheck says how proxies ask endpoints whether they are well. Absent:
+	// they do not.
+	HealthCheck *HealthCheckApplyConfiguration `json:"healthCheck,omitempty"`
+	// faults are injected into requests to the Service until they expire. The first
+	// that matches is. At most 16.
+	Faults []FaultApplyConfiguration `json:"faults,omitempty"`
 }
 
 // ServiceProfileSpecApplyConfiguration constructs a declarative configuration of the ServiceProfileSpec type for use with
@@ -58,6 +83,67 @@ func (b *ServiceProfileSpecApplyConfiguration) WithRoutes(values ...*ProfileRout
 			panic("nil value passed to WithRoutes")
 		}
 		b.Routes = append(b.Routes, *values[i])
+	}
+	return b
+}
+
+// WithRetryBudget sets the RetryBudget field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RetryBudget field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithRetryBudget(value *RetryBudgetApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	b.RetryBudget = value
+	return b
+}
+
+// WithConnectTimeout sets the ConnectTimeout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ConnectTimeout field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithConnectTimeout(value apiv1alpha1.Duration) *ServiceProfileSpecApplyConfiguration {
+	b.ConnectTimeout = &value
+	return b
+}
+
+// WithLoadBalancing sets the LoadBalancing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LoadBalancing field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithLoadBalancing(value *LoadBalancingApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	b.LoadBalancing = value
+	return b
+}
+
+// WithOutlierDetection sets the OutlierDetection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OutlierDetection field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithOutlierDetection(value *OutlierDetectionApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	b.OutlierDetection = value
+	return b
+}
+
+// WithCircuitBreaker sets the CircuitBreaker field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CircuitBreaker field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithCircuitBreaker(value *CircuitBreakerApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	b.CircuitBreaker = value
+	return b
+}
+
+// WithHealthCheck sets the HealthCheck field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HealthCheck field is set to the value of the last call.
+func (b *ServiceProfileSpecApplyConfiguration) WithHealthCheck(value *HealthCheckApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	b.HealthCheck = value
+	return b
+}
+
+// WithFaults adds the given value to the Faults field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Faults field.
+func (b *ServiceProfileSpecApplyConfiguration) WithFaults(values ...*FaultApplyConfiguration) *ServiceProfileSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithFaults")
+		}
+		b.Faults = append(b.Faults, *values[i])
 	}
 	return b
 }

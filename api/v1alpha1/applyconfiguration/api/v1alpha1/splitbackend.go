@@ -14,8 +14,11 @@ type SplitBackendApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// service that takes this share; it may be spec.service itself, which then
 	// stands for its own endpoints. Without port, the port that the caller used.
-	// Must be set.
+	// Exactly one of service and selector is set.
 	Service *ServicePortReferenceApplyConfiguration `json:"service,omitempty"`
+	// selector takes, instead of a Service of its own, those pods of spec.service
+	// that have these labels: 1 to 8.
+	Selector map[string]string `json:"selector,omitempty"`
 	// weight is the share of this backend: weight / sum of the weights. A whole
 	// number from 0 to 1000000; 0 sends nothing. Weights need not add up to 100.
 	// Default: 1.
@@ -41,6 +44,20 @@ func (b *SplitBackendApplyConfiguration) WithName(value string) *SplitBackendApp
 // If called multiple times, the Service field is set to the value of the last call.
 func (b *SplitBackendApplyConfiguration) WithService(value *ServicePortReferenceApplyConfiguration) *SplitBackendApplyConfiguration {
 	b.Service = value
+	return b
+}
+
+// WithSelector puts the entries into the Selector field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Selector field,
+// overwriting an existing map entries in Selector field with the same key.
+func (b *SplitBackendApplyConfiguration) WithSelector(entries map[string]string) *SplitBackendApplyConfiguration {
+	if b.Selector == nil && len(entries) > 0 {
+		b.Selector = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Selector[k] = v
+	}
 	return b
 }
 

@@ -19,6 +19,13 @@ type TrafficSplitSpecApplyConfiguration struct {
 	// first rule that matches wins; the order is that of the list. At most 16.
 	// They read requests, so they work on HTTP and gRPC ports only.
 	Rules []SplitRuleApplyConfiguration `json:"rules,omitempty"`
+	// active is the name of the backend that takes everything, rules and weights
+	// notwithstanding: change it to turn blue to green, and back. Absent: weights
+	// and rules decide.
+	Active *string `json:"active,omitempty"`
+	// stickiness keeps a user on one backend while weights move. Absent: each
+	// request is drawn by itself.
+	Stickiness *StickinessApplyConfiguration `json:"stickiness,omitempty"`
 }
 
 // TrafficSplitSpecApplyConfiguration constructs a declarative configuration of the TrafficSplitSpec type for use with
@@ -58,5 +65,21 @@ func (b *TrafficSplitSpecApplyConfiguration) WithRules(values ...*SplitRuleApply
 		}
 		b.Rules = append(b.Rules, *values[i])
 	}
+	return b
+}
+
+// WithActive sets the Active field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Active field is set to the value of the last call.
+func (b *TrafficSplitSpecApplyConfiguration) WithActive(value string) *TrafficSplitSpecApplyConfiguration {
+	b.Active = &value
+	return b
+}
+
+// WithStickiness sets the Stickiness field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Stickiness field is set to the value of the last call.
+func (b *TrafficSplitSpecApplyConfiguration) WithStickiness(value *StickinessApplyConfiguration) *TrafficSplitSpecApplyConfiguration {
+	b.Stickiness = value
 	return b
 }
