@@ -76,7 +76,7 @@ var meshPolicyBadTargets = map[string]refusal{
 	},
 	"neither mtls nor authorization": {
 		`targetRef: {kind: Mesh}`,
-		"spec", "spec must set at least one of mtls and authorization",
+		"spec", "spec must set at least one of mtls, authorization, rateLimits, loadBalancing and outlierDetection",
 	},
 	"a kind that does not exist": {
 		withTarget(`kind: Deployment, name: web`),
