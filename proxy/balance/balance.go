@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package balance picks endpoints: the less busy of two that are drawn at random.
+// Package balance picks endpoints.
 //
-// M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001): a second draw takes most of the
-// imbalance away, and needs no state that is shared between proxies.
+// A Set is the endpoints of a cluster at one time; what is learnt of each of them, its State, is carried over from one Set
+// to the next. A pick takes no lock and allocates nothing. It goes, in this order, to
+//
+//   - an ejected endpoint whose time is over, once: its trial;
+//   - an eligible endpoint that is ready, by the policy, of the nearer tier first;
+//   - one that is terminating, while no other is eligible;
+//   - an eligible one that the caller wanted to avoid.
+//
+// With fewer eligible ones than the panic threshold all are picked from, since those that are left would break too.
+//
+// Sources: M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001), for LeastRequest and PeakEWMA:
+// a second draw takes most of the imbalance away, and needs no state that is shared between proxies; D. Eisenbud and
+// others, "Maglev" (NSDI 2016), for ConsistentHash; Finagle's PeakEwma; Envoy's overprovisioning factor for the tiers.
 package balance
 
 import (
-	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -17,76 +28,78 @@ import (
 type Member struct {
 	Endpoint *upstream.Endpoint
 	Workload string
+	Zone     string
+	Hints    []string // zones that it should be called from
+	State    *State   // set by the Set that it is in
 }
 
-// Set is the endpoints of a backend at one time. It never changes. The zero Set is empty.
+// Set is the endpoints of a backend at one time. It never changes, but for the States in it. The zero Set is empty.
 type Set struct {
-	ready       []Member
-	terminating []Member
+	options Options
+	shared  *cluster
+
+	ready []Member // those of the nearer tier first
+	near  tier     // all, when there is one tier alone
+	far   tier
+	all   tier // both, for a panic; not used with one tier alone
+	going tier // terminating
+
+	table *maglev // of ConsistentHash
+
+	// The endpoint that is ready for the longest time, and when the newest one has its full share, in Unix nanoseconds.
+	oldest, warm int64
 }
 
-// NewSet makes a Set. Terminating members are picked only while none is ready.
-func NewSet(ready, terminating []Member) *Set { return &Set{ready, terminating} }
+// NewSet makes a Set by the default policy, of endpoints about which nothing is known. Terminating members are picked only
+// while no other can be.
+func NewSet(ready, terminating []Member) *Set {
+	return new(Set).Next(Options{}, ready, terminating, 0)
+}
 
 // Members returns all, ready ones first.
-func (s *Set) Members() []Member { return slices.Concat(s.ready, s.terminating) }
+func (s *Set) Members() []Member { return slices.Concat(s.ready, s.going.members) }
 
 // Len is how many members there are.
-func (s *Set) Len() int { return len(s.ready) + len(s.terminating) }
+func (s *Set) Len() int { return len(s.ready) + len(s.going.members) }
+
+// Healthy is how many ready members are neither ejected nor down.
+func (s *Set) Healthy() int { return int(s.near.healthy.Load() + s.far.healthy.Load()) }
+
+// Ready is how many members are ready.
+func (s *Set) Ready() int { return len(s.ready) }
+
+// Outcome is what a try says of its endpoint.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Neutral Outcome = iota // nothing, as when the caller gave up
+	Success
+	Failure // however fast it was
+)
 
 // Pick is an endpoint that was picked and counts one more in flight until Done.
-type Pick struct{ Member }
+type Pick struct {
+	Member
+	// Trial says that the endpoint is ejected and that this decides whether it stays so.
+	Trial bool
+	// Panic says that too few endpoints are eligible, so that it may be one that is not.
+	Panic bool
 
-// Done says that the request or connection is over. Call it once.
-func (p Pick) Done() { p.Endpoint.End() }
-
-// Pick picks a member, given a source of 64 random bits. It avoids the endpoint that failed just now, if one is given and
-// there is another. ok is false when there is no member.
-func (s *Set) Pick(random func() uint64, failed *upstream.Endpoint) (pick Pick, ok bool) {
-	members := s.ready
-	if len(members) == 0 || len(members) == 1 && members[0].Endpoint == failed && len(s.terminating) > 0 {
-		members = s.terminating
-	}
-	if len(members) == 0 {
-		return Pick{}, false
-	}
-	pick = Pick{members[choose(members, random(), failed)]}
-	pick.Endpoint.Begin()
-	return pick, true
+	learns bool
 }
 
-// choose returns the index of a member.
-func choose(members []Member, random uint64, failed *upstream.Endpoint) int {
-	n := uint32(len(members))
-	skip := n // the index that is left out
-	if failed != nil && n > 1 {
-		if i := slices.IndexFunc(members, func(m Member) bool { return m.Endpoint == failed }); i >= 0 {
-			skip = uint32(i)
-			n--
+// Done says that the request or connection is over. Call it once. Latency is the time from the pick to the head of the
+// answer, or to the failure; it means nothing with Neutral. Now is in Unix nanoseconds.
+func (p *Pick) Done(outcome Outcome, latency time.Duration, now int64) {
+	p.Endpoint.End()
+	if outcome == Neutral {
+		if p.Trial {
+			p.State.cluster.tryAgain(p.State, now)
 		}
+		return
 	}
-	if n == 1 {
-		return int(around(0, skip))
+	if p.learns {
+		p.State.latency.learn(latency, outcome == Failure, now)
 	}
-	first := below(uint32(random), n)
-	second := around(below(uint32(random>>32), n-1), first) // two different ones
-	first, second = around(first, skip), around(second, skip)
-	if members[second].Endpoint.InFlight() < members[first].Endpoint.InFlight() {
-		return int(second)
-	}
-	return int(first)
-}
-
-// below maps 32 random bits to [0, n), to within 2^-32 of even.
-func below(random, n uint32) uint32 {
-	high, _ := bits.Mul32(random, n)
-	return high
-}
-
-// around maps [0, n-1) to [0, n) without hole.
-func around(i, hole uint32) uint32 {
-	if i >= hole {
-		return i + 1
-	}
-	return i
 }

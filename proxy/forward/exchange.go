@@ -199,7 +199,7 @@ func (x *exchange) choose() *refusal.Error {
 
 // next picks the endpoint for the first try.
 func (x *exchange) next() *refusal.Error {
-	pick, why := x.choosePick(nil)
+	pick, why := x.choosePick()
 	if why != nil {
 		x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of("")
 		return why
@@ -208,12 +208,12 @@ func (x *exchange) next() *refusal.Error {
 	return nil
 }
 
-func (x *exchange) choosePick(failed *upstream.Endpoint) (balance.Pick, *refusal.Error) {
+func (x *exchange) choosePick(tried ...*upstream.Endpoint) (balance.Pick, *refusal.Error) {
 	if x.side.direction == observe.Inbound {
 		x.conn.app.Begin()
 		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
 	}
-	return pickFrom(x.backend, x.port, failed)
+	return pickFrom(x.backend, x.port, x.event.Start, tried)
 }
 
 // take begins a try.
@@ -234,10 +234,10 @@ func (x *exchange) take(pick balance.Pick) {
 // finish ends the request and reports it. It returns the time.
 func (x *exchange) finish() time.Time {
 	x.exit()
-	if x.pick.Endpoint != nil {
-		x.pick.Done()
-	}
 	now := x.side.Clock()
+	if x.pick.Endpoint != nil {
+		x.pick.Done(balance.Neutral, 0, now.UnixNano())
+	}
 	x.event.Duration = now.Sub(x.event.Start)
 	x.series.Observe(&x.event)
 	x.side.running.end()

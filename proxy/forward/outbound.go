@@ -5,6 +5,7 @@ package forward
 import (
 	"context"
 	"math/rand/v2"
+	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -107,9 +108,9 @@ func (o *Outbound) http(c *Conn, d *table.Destination, port *table.Port, protoco
 	}
 }
 
-// pickFrom picks an endpoint of a backend.
-func pickFrom(b *table.Backend, port *table.Port, failed *upstream.Endpoint) (balance.Pick, *refusal.Error) {
-	pick, ok := b.Cluster.Endpoints().Pick(rand.Uint64, failed)
+// pickFrom picks an endpoint of a backend, other than those that were tried before if there is another.
+func pickFrom(b *table.Backend, port *table.Port, now time.Time, tried []*upstream.Endpoint) (balance.Pick, *refusal.Error) {
+	pick, ok := b.Cluster.Endpoints().Pick(balance.Ask{Now: now.UnixNano(), Random: rand.Uint64(), Avoid: tried})
 	if !ok {
 		if b.Name == "" || b.Name == port.Service {
 			return pick, refusal.Newf(refusal.NoEndpoints, "service %s", port.Service)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
@@ -24,10 +25,10 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 		return false
 	}
 	if pick.Endpoint == last.Endpoint && (failure == nil || failure.Reason != refusal.UpstreamFailed) {
-		pick.Done() // the same will not help
+		pick.Done(balance.Neutral, 0, x.event.Start.UnixNano()) // the same will not help
 		return false
 	}
-	last.Done()
+	last.Done(balance.Neutral, 0, x.event.Start.UnixNano())
 	x.take(pick)
 	return true
 }

@@ -46,7 +46,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		finish(why)
 		return nil
 	}
-	defer pick.Done()
+	defer func() { pick.Done(balance.Neutral, 0, o.Clock().UnixNano()) }()
 	defer stream.Close()
 	series, event.Labels = backend.Series("").Of(pick.Workload)
 	callee, _ := stream.Conn.(end)
@@ -79,7 +79,7 @@ func noteTLS(event *observe.Event, caller Peeker, protocol Protocol) {
 func (o *Outbound) dial(
 	ctx context.Context, backend *table.Backend, port *table.Port, alpn string, event *observe.Event,
 ) (*upstream.Stream, balance.Pick, *refusal.Error) {
-	pick, why := pickFrom(backend, port, nil)
+	pick, why := pickFrom(backend, port, event.Start, nil)
 	for why == nil {
 		event.Attempts++
 		event.Endpoint, event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
@@ -91,17 +91,17 @@ func (o *Outbound) dial(
 		if err == nil {
 			return stream, pick, nil
 		}
-		pick.Done()
+		pick.Done(balance.Neutral, 0, o.Clock().UnixNano())
 		why = asRefusal(err)
 		if event.Attempts > 1 || ctx.Err() != nil {
 			break
 		}
-		next, none := pickFrom(backend, port, pick.Endpoint)
+		next, none := pickFrom(backend, port, event.Start, []*upstream.Endpoint{pick.Endpoint})
 		if none != nil {
 			break
 		}
 		if next.Endpoint == pick.Endpoint {
-			next.Done()
+			next.Done(balance.Neutral, 0, o.Clock().UnixNano())
 			break
 		}
 		pick, why = next, nil

@@ -141,7 +141,9 @@ func (s *Store) fill(b *backend, port uint16, c *Cluster) {
 			if !ok {
 				continue
 			}
-			member := balance.Member{Endpoint: s.options.Upstreams.Acquire(key), Workload: e.GetWorkload()}
+			member := balance.Member{
+				Endpoint: s.options.Upstreams.Acquire(key), Workload: e.GetWorkload(), Zone: e.GetZone(), Hints: e.GetZoneHints(),
+			}
 			held = append(held, member.Endpoint)
 			if e.GetTerminating() {
 				terminating = append(terminating, member)
@@ -152,7 +154,7 @@ func (s *Store) fill(b *backend, port uint16, c *Cluster) {
 	}
 	s.released = append(s.released, c.held...)
 	c.held = held
-	c.set.Store(balance.NewSet(ready, terminating))
+	c.set.Store(c.Endpoints().Next(balance.Options{}, ready, terminating, time.Now().UnixNano()))
 }
 
 // endpointKey says how a service port is reached at an endpoint; ok is false if it is not.
