@@ -192,7 +192,7 @@ func TestOneTrialAfterAnEjection(t *testing.T) {
 func TestTheEjectedShareIsCapped(t *testing.T) {
 	cases := map[string]struct {
 		n       int
-		percent uint32
+		percent int
 		want    int
 	}{
 		"half of ten":            {10, 50, 5},

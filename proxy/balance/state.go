@@ -50,14 +50,14 @@ func (s *State) Down() bool { return s.blocked.Load()&down != 0 }
 // time, its trial. Who judges the trial calls Restore or Eject again. It says whether the endpoint is ejected: not when
 // more than maxPercent of the ready ones would be, but for one of several; and not when it is no longer ready. Of one that
 // is ejected already it changes the time.
-func (s *State) Eject(until int64, maxPercent uint32) bool {
+func (s *State) Eject(until int64, maxPercent int) bool {
 	c := s.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.tier == nil {
 		return false
 	}
-	c.maxPercent = int(maxPercent)
+	c.maxPercent = maxPercent
 	if s.blocked.Load()&ejected == 0 {
 		if len(c.ejected) >= c.room() {
 			return false
