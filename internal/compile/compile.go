@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -45,9 +46,11 @@ func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
 	splits, profiles, policies := c.judgeSplits(), c.judgeProfiles(), c.judgePolicies()
 	owned := c.ownSplits(splits)
 	c.profiles = c.ownProfiles(profiles)
+	scoped := c.scopePolicies(policies)
 	c.compileMesh()
+	c.compileClusters(scoped)
 	c.compileRoutes(owned)
-	c.compileInbound(c.scopePolicies(policies))
+	c.compileInbound(scoped)
 	c.compileEndpoints(owned)
 
 	c.result.profiles = c.profiles
@@ -81,7 +84,9 @@ type compilation struct {
 	pods         []*pod
 	inboundAt    []*inbound          // of each pod; nil if it is not meshed
 	podByIP      map[netip.Addr]int  // index of pods; when first needed
+	zones        map[string]string   // of nodes
 	profiles     map[string]*profile // by the key of the service that they own
+	clusters     map[string]*cluster // by the key of the service; nil: nobody says anything about it
 }
 
 // sortInput sorts copies of the lists, so that the order of the input does not matter.
@@ -127,6 +132,12 @@ func (c *compilation) readCluster() {
 		}
 	}
 	c.readPods(c.clusterPods)
+	c.zones = make(map[string]string, len(c.snapshot.Nodes))
+	for _, n := range c.snapshot.Nodes {
+		if zone := n.Labels[corev1.LabelTopologyZone]; len(validation.IsValidLabelValue(zone)) == 0 {
+			c.zones[n.Name] = zone
+		}
+	}
 	c.inboundAt = make([]*inbound, len(c.pods))
 	c.result.inbound = c.inboundAt
 	c.result.pods, c.result.services = c.pods, c.services

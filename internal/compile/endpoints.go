@@ -21,7 +21,7 @@ func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 		}
 	}
 	for _, s := range c.services {
-		c.addEndpoints(s.key, s, bySlice[s.key])
+		c.addEndpoints(s.key, s, bySlice[s.key], splitsInForce(s, owned[s.key]))
 	}
 	for _, of := range owned {
 		splits := slices.Collect(maps.Values(of.byPort))
@@ -29,9 +29,9 @@ func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 			splits = append(splits, of.all)
 		}
 		for _, s := range splits {
-			for _, b := range s.spec.Backends {
-				if key := s.service(b.Service.Name); c.serviceByKey[key] == nil {
-					c.addEndpoints(key, nil, nil)
+			for i := range s.spec.Backends {
+				if key := s.service(backendRef(s, i).Name); c.serviceByKey[key] == nil {
+					c.addEndpoints(key, nil, nil, nil)
 				}
 			}
 		}
@@ -39,18 +39,32 @@ func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 }
 
 // addEndpoints makes the sections of one service; nil stands for one that does not exist.
-func (c *compilation) addEndpoints(key string, s *service, of []*slice) {
+func (c *compilation) addEndpoints(key string, s *service, of []*slice, splits []*split) {
 	if _, done := c.result.Sections[meshconfig.EndpointsName(key, 0)]; done {
 		return
 	}
-	for _, shard := range c.endpointsOf(key, s, of) {
+	made := c.endpointsOf(key, s, of, splits)
+	for _, shard := range made.shards {
 		c.result.Sections[meshconfig.EndpointsName(key, shard.GetShard())] = shard
+	}
+	for i, split := range splits {
+		if len(subsetsOf(splits[i:i+1])) > 0 {
+			c.shaped(split.origin, meshconfig.EndpointsName(key, 0))
+		}
+		c.resolveSubsets(split, made.subsets)
 	}
 }
 
-func (c *compilation) endpointsOf(key string, s *service, of []*slice) []*meshconfig.Endpoints {
+// endpoints are the sections of one service.
+type endpoints struct {
+	shards  []*meshconfig.Endpoints
+	subsets map[string]bool // those that have an endpoint
+}
+
+func (c *compilation) endpointsOf(key string, s *service, of []*slice, splits []*split) *endpoints {
 	of = ofFamily(s, of)
-	in := c.inputs(s)
+	subsets := subsetsOf(splits)
+	in := c.inputs(s, namesOf(subsets))
 	for _, slice := range of {
 		in = append(in, slice)
 		for i := range slice.endpoints {
@@ -58,15 +72,20 @@ func (c *compilation) endpointsOf(key string, s *service, of []*slice) []*meshco
 			in = append(in, p, plain)
 		}
 	}
-	return remember(c.work, UnitEndpoints, key, in, func(before []*meshconfig.Endpoints) []*meshconfig.Endpoints {
-		endpoints, listed := c.gather(s, of)
-		shards := newShards(key, endpoints, listed)
-		for i := range shards {
-			if i < len(before) {
-				shards[i] = same(before[i], shards[i])
+	return remember(c.work, UnitEndpoints, key, in, func(before *endpoints) *endpoints {
+		gathered, listed := c.gather(s, of, subsets)
+		made := &endpoints{shards: newShards(key, gathered, listed), subsets: map[string]bool{}}
+		for _, e := range gathered {
+			for _, name := range e.GetSubsets() {
+				made.subsets[name] = true
 			}
 		}
-		return shards
+		for i := range made.shards {
+			if before != nil && i < len(before.shards) {
+				made.shards[i] = same(before.shards[i], made.shards[i])
+			}
+		}
+		return made
 	})
 }
 
@@ -124,7 +143,7 @@ func newer(a, b *pod) bool {
 
 // gather makes the endpoints of a service, by address, and counts those that are listed, ready or not: the number of
 // shards follows the latter, so that it does not move with readiness.
-func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]*meshconfig.Endpoint, listed int) {
+func (c *compilation) gather(s *service, of []*slice, subsets []subset) (endpoints map[netip.Addr]*meshconfig.Endpoint, listed int) {
 	endpoints = map[netip.Addr]*meshconfig.Endpoint{}
 	addresses := map[netip.Addr]bool{}
 	for _, x := range of {
@@ -138,12 +157,13 @@ func (c *compilation) gather(s *service, of []*slice) (endpoints map[netip.Addr]
 			made := endpoints[e.address]
 			if made == nil {
 				made = newEndpoint(e.address, p)
-				made.Terminating = true
+				made.Terminating, made.Subsets = true, subsetsWith(subsets, p)
 				endpoints[e.address] = made
 			}
 			// An address may be in two slices, while it moves from one to the other.
 			made.Terminating = made.GetTerminating() && e.terminating
 			made.Zone = cmp.Or(made.GetZone(), e.zone)
+			made.ZoneHints = set(append(made.GetZoneHints(), e.hints...))
 			addPorts(made, s, x, plain)
 		}
 	}

@@ -92,11 +92,11 @@ func (c *compilation) addInbound(m *membership, made *inbound) {
 
 // membershipOf returns what applies to a pod of the mesh, which is what the memo has if its inputs are the same.
 func (c *compilation) membershipOf(memo *podMemo, index *selectorIndex, policies *policyList) *membership {
-	p, before := memo.facts, memo.member
-	if before != nil && before.pod == p && memo.index == index && memo.policies == policies {
+	p, before, zone := memo.facts, memo.member, c.zones[memo.facts.node]
+	if before != nil && before.pod == p && before.binding.GetZone() == zone && memo.index == index && memo.policies == policies {
 		return before
 	}
-	m := newMembership(p, index, policies)
+	m := newMembership(p, zone, index, policies)
 	if before != nil {
 		m.binding = same(before.binding, m.binding)
 	}
@@ -105,7 +105,7 @@ func (c *compilation) membershipOf(memo *podMemo, index *selectorIndex, policies
 	return m
 }
 
-func newMembership(p *pod, index *selectorIndex, policies *policyList) *membership {
+func newMembership(p *pod, zone string, index *selectorIndex, policies *policyList) *membership {
 	m := &membership{pod: p, services: index.selecting(p), named: map[string]uint32{}}
 	if policies != nil {
 		for _, policy := range policies.list {
@@ -123,7 +123,7 @@ func newMembership(p *pod, index *selectorIndex, policies *policyList) *membersh
 	}
 	m.name, m.own = meshconfig.InboundName(m.digest(p.namespace)), meshconfig.BindingName(p.uid)
 	m.binding = &meshconfig.Binding{
-		PodUid: p.uid, Pod: p.key, Identity: p.identity, Inbound: string(m.name), Workload: p.workload,
+		PodUid: p.uid, Pod: p.key, Identity: p.identity, Inbound: string(m.name), Workload: p.workload, Zone: zone,
 	}
 	return m
 }
@@ -187,7 +187,7 @@ func (c *compilation) inboundOf(namespace string, m *membership, s *scoped) *inb
 // enforced.
 func (in *inbound) close() {
 	refuse := func(p *meshconfig.PortPolicy) {
-		p.DefaultAction, p.DefaultRule, p.Rules = meshconfig.Action_ACTION_DENY, "", nil
+		p.DefaultAction, p.DefaultRule, p.Rules, p.RateLimits = meshconfig.Action_ACTION_DENY, "", nil, nil
 		p.Mtls, p.PermissiveUntil = meshconfig.MTLSMode_MTLS_MODE_STRICT, 0
 	}
 	refuse(in.section.GetDefaultPolicy())

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
@@ -21,20 +22,53 @@ var (
 	valuePattern  = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`)
 )
 
-// compileMatches turns matches that are valid into those of a section. Paths go in as requests are compared.
-func compileMatches(matches []v1alpha1.RequestMatch) []*meshconfig.Match {
+// naming is how an object means the names in it.
+type naming struct{ namespace, trustDomain string }
+
+// matches turns matches that are valid into those of a section. Paths go in as requests are compared.
+func (n *naming) matches(matches []v1alpha1.RequestMatch) []*meshconfig.Match {
 	out := make([]*meshconfig.Match, 0, len(matches))
 	for i := range matches {
 		m := &matches[i]
-		compiled := &meshconfig.Match{Method: m.Method}
+		compiled := &meshconfig.Match{Method: m.Method, Hosts: sortedCopy(m.Hosts)}
 		if m.Path != nil {
 			compiled.Path = compilePath(m.Path)
+		}
+		if m.GRPC != nil {
+			compiled.Method, compiled.Path = "POST", grpcPath(m.GRPC)
 		}
 		for j := range m.Headers {
 			compiled.Headers = append(compiled.Headers, compileHeader(&m.Headers[j]))
 		}
+		for j := range m.Query {
+			compiled.Query = append(compiled.Query, compileQuery(&m.Query[j]))
+		}
+		for j := range m.Callers {
+			compiled.Callers = append(compiled.Callers, n.caller(&m.Callers[j]))
+		}
 		out = append(out, compiled)
 	}
+	return out
+}
+
+// grpcPath is the path of a method of gRPC, or of all methods of a service ("Path" in the protocol over HTTP/2).
+func grpcPath(m *v1alpha1.GRPCMatch) *meshconfig.PathMatch {
+	if m.Method == "" {
+		return &meshconfig.PathMatch{Type: meshconfig.PathMatch_TYPE_PREFIX, Value: "/" + m.Service}
+	}
+	return &meshconfig.PathMatch{Type: meshconfig.PathMatch_TYPE_EXACT, Value: "/" + m.Service + "/" + m.Method}
+}
+
+func compileQuery(q *v1alpha1.QueryMatch) *meshconfig.HeaderMatch {
+	return &meshconfig.HeaderMatch{Type: headerTypes[q.Type], Name: q.Name, Value: q.Value}
+}
+
+func (n *naming) caller(m *v1alpha1.CallerMatch) *meshconfig.Caller {
+	out := &meshconfig.Caller{Namespaces: sortedCopy(m.Namespaces)}
+	for _, account := range m.ServiceAccounts {
+		out.Identities = append(out.Identities, serviceAccountID(account, n.namespace, n.trustDomain).String())
+	}
+	out.Identities = set(out.GetIdentities())
 	return out
 }
 
@@ -70,8 +104,11 @@ func validateMatches(path *field.Path, matches []v1alpha1.RequestMatch, atLeast 
 	for i := range matches {
 		m := &matches[i]
 		at := path.Index(i)
-		if m.Path == nil && m.Method == "" && len(m.Headers) == 0 {
-			errs = append(errs, field.Required(at, "set at least one of path, method and headers; for every request use path {type: Prefix, value: /}"))
+		if m.Path == nil && m.Method == "" && m.GRPC == nil && len(m.Headers)+len(m.Query)+len(m.Hosts)+len(m.Callers) == 0 {
+			errs = append(errs, field.Required(at, "set at least one of path, method, headers, query, hosts, grpc and callers; for every request use path {type: Prefix, value: /}"))
+		}
+		if m.GRPC != nil && (m.Path != nil || m.Method != "") {
+			errs = append(errs, field.Forbidden(at.Child("grpc"), "cannot be set beside path or method: a gRPC method is a path, and always POST"))
 		}
 		if m.Path != nil {
 			errs = append(errs, validatePath(at.Child("path"), m.Path)...)
@@ -80,6 +117,93 @@ func validateMatches(path *field.Path, matches []v1alpha1.RequestMatch, atLeast 
 			errs = append(errs, field.Invalid(at.Child("method"), truncate(m.Method), "must be a method in capitals, such as GET"))
 		}
 		errs = append(errs, validateHeaders(at.Child("headers"), m.Headers)...)
+		errs = append(errs, validateQuery(at.Child("query"), m.Query)...)
+		errs = append(errs, validateCount(at.Child("hosts"), len(m.Hosts), 0, maxHosts)...)
+		for j, host := range m.Hosts {
+			errs = append(errs, validateHost(at.Child("hosts").Index(j), strings.TrimPrefix(host, "*."))...)
+		}
+		errs = append(errs, validateGRPC(at.Child("grpc"), m.GRPC)...)
+		errs = append(errs, validateCallers(at.Child("callers"), m.Callers)...)
+	}
+	return errs
+}
+
+var (
+	grpcServicePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+	grpcMethodPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+func validateGRPC(path *field.Path, m *v1alpha1.GRPCMatch) field.ErrorList {
+	if m == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if len(m.Service) > 512 || !grpcServicePattern.MatchString(m.Service) {
+		errs = append(errs, field.Invalid(path.Child("service"), truncate(m.Service), "must be a service with its package, such as shop.Payments"))
+	}
+	if m.Method != "" && (len(m.Method) > 256 || !grpcMethodPattern.MatchString(m.Method)) {
+		errs = append(errs, field.Invalid(path.Child("method"), truncate(m.Method), "must be the name of a method, such as Charge"))
+	}
+	return errs
+}
+
+func validateHost(path *field.Path, host string) field.ErrorList {
+	if len(validation.IsDNS1123Subdomain(host)) > 0 {
+		return field.ErrorList{field.Invalid(path, truncate(host), "must be a DNS name in lower case, without port")}
+	}
+	return nil
+}
+
+func validateCallers(path *field.Path, callers []v1alpha1.CallerMatch) field.ErrorList {
+	errs := validateCount(path, len(callers), 0, maxMatches)
+	for i := range callers {
+		c := &callers[i]
+		at := path.Index(i)
+		if len(c.ServiceAccounts)+len(c.Namespaces) == 0 {
+			errs = append(errs, field.Required(at, "set at least one of serviceAccounts and namespaces"))
+		}
+		errs = append(errs, validateCount(at.Child("serviceAccounts"), len(c.ServiceAccounts), 0, maxEntries)...)
+		for j, name := range c.ServiceAccounts {
+			if serviceAccountID(name, "own", "mesh").Validate() != nil {
+				errs = append(errs, field.Invalid(at.Child("serviceAccounts").Index(j), truncate(name), `must be "name" or "namespace/name"`))
+			}
+		}
+		errs = append(errs, validateCount(at.Child("namespaces"), len(c.Namespaces), 0, maxEntries)...)
+		for j, name := range c.Namespaces {
+			errs = append(errs, validateLabel(at.Child("namespaces").Index(j), name)...)
+		}
+	}
+	return errs
+}
+
+func validateQuery(path *field.Path, query []v1alpha1.QueryMatch) field.ErrorList {
+	errs := validateCount(path, len(query), 0, maxHeaders)
+	names := sets.New[string]()
+	for i := range query {
+		q := &query[i]
+		at := path.Index(i)
+		if q.Name == "" || len(q.Name) > 128 {
+			errs = append(errs, field.Invalid(at.Child("name"), truncate(q.Name), "must be the name of a parameter, 1 to 128 bytes"))
+		}
+		if names.Has(q.Name) {
+			errs = append(errs, field.Duplicate(at.Child("name"), q.Name))
+		}
+		names.Insert(q.Name)
+		if _, ok := headerTypes[q.Type]; !ok {
+			errs = append(errs, field.NotSupported(at.Child("type"), q.Type, []v1alpha1.HeaderMatchType{
+				v1alpha1.HeaderMatchExact, v1alpha1.HeaderMatchRegex,
+			}))
+			continue
+		}
+		isRegex := q.Type == v1alpha1.HeaderMatchRegex
+		if q.Value == "" && !isRegex {
+			continue
+		}
+		if bad := validateLength(at.Child("value"), q.Value, isRegex); bad != nil {
+			errs = append(errs, bad...)
+		} else if err := evaluate.CheckHeader(compileQuery(q)); err != nil && q.Name != "" {
+			errs = append(errs, field.Invalid(at.Child("value"), truncate(q.Value), err.Error()))
+		}
 	}
 	return errs
 }

@@ -25,18 +25,20 @@ type Unit int
 
 // The kinds of work, in the order in which one depends on another.
 const (
-	unitOptions   Unit = iota
-	unitService        // facts of one Service
-	unitSlice          // facts of one EndpointSlice
-	unitPod            // facts of one pod
-	unitObject         // validation of one object of ours
-	unitIndex          // the Services of a namespace by selector
-	unitPolicies       // those of one scope
-	unitBinding        // what applies to one pod, and its binding section
-	UnitMesh           // the mesh section
-	UnitInbound        // one inbound section
-	UnitRoutes         // one routes section
-	UnitEndpoints      // the endpoints sections of one service
+	unitOptions    Unit = iota
+	unitService         // facts of one Service
+	unitSlice           // facts of one EndpointSlice
+	unitPod             // facts of one pod
+	unitObject          // validation of one object of ours
+	unitIndex           // the Services of a namespace by selector
+	unitPolicies        // those of one scope
+	unitBinding         // what applies to one pod, and its binding section
+	UnitMesh            // the mesh section
+	UnitInbound         // one inbound section
+	unitCluster         // how the endpoints of one service are called
+	unitBareRoutes      // one routes section without its clusters
+	UnitRoutes          // one routes section
+	UnitEndpoints       // the endpoints sections of one service
 	unitCount
 )
 

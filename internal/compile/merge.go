@@ -56,12 +56,12 @@ func (m *merge) ports() []uint32 {
 	}
 	for _, p := range m.policies {
 		ports = append(ports, m.mapped(p, portNumber(p.spec.TargetRef.Port))...)
-		if p.mtls {
+		if p.has.mtls {
 			for _, port := range p.spec.MTLS.Ports {
 				ports = append(ports, m.mapped(p, uint32(port.Port))...)
 			}
 		}
-		if p.authorization {
+		if p.has.authorization {
 			for _, rule := range p.spec.Authorization.Rules {
 				for _, to := range rule.To {
 					for _, port := range to.Ports {
@@ -115,10 +115,10 @@ func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
 		Port: port, Mtls: meshconfig.MTLSMode_MTLS_MODE_STRICT, DefaultAction: meshconfig.Action_ACTION_ALLOW,
 	}
 	m.describe(out)
-	if p := m.decider(port, "mtls", func(p *activePolicy) bool { return p.mtls }); p != nil {
+	if p := m.decider(port, "mtls", func(p *activePolicy) bool { return p.has.mtls }); p != nil {
 		out.Mtls, out.PermissiveUntil = m.mode(p, port)
 	}
-	decider := m.decider(port, "authorization", func(p *activePolicy) bool { return p.authorization })
+	decider := m.decider(port, "authorization", func(p *activePolicy) bool { return p.has.authorization })
 	if decider != nil {
 		out.DefaultRule = decider.origin.Namespace + "/" + decider.origin.Name + "/defaultAction"
 		if decider.spec.Authorization.DefaultAction == v1alpha1.ActionDeny {
@@ -126,7 +126,7 @@ func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
 		}
 	}
 	for _, p := range m.policies {
-		if !p.authorization || !m.reaches(p, port) {
+		if !p.has.authorization || !m.reaches(p, port) {
 			continue
 		}
 		for i := range p.spec.Authorization.Rules {
@@ -139,8 +139,28 @@ func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
 			}
 		}
 	}
+	m.allowChecks(out)
 	slices.SortFunc(out.Rules, func(a, b *meshconfig.AuthorizationRule) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	out.RateLimits = m.rateLimits(out)
 	return out
+}
+
+// allowChecks lets the proxies of callers ask whether a pod is well, where a profile says that they do. Deny rules hold
+// for them too.
+func (m *merge) allowChecks(out *meshconfig.PortPolicy) {
+	if out.GetDefaultAction() != meshconfig.Action_ACTION_DENY {
+		return
+	}
+	for _, s := range m.services {
+		p := m.profiles[s.key]
+		sendsHere := slices.ContainsFunc(s.ports, func(sp servicePort) bool { return sp.targetOf(m.named) == out.GetPort() })
+		if check, ok := checkOf(p); ok && sendsHere && hasRequests(out.GetProtocol()) {
+			out.Rules = append(out.Rules, &meshconfig.AuthorizationRule{
+				Name: p.origin.Namespace + "/" + p.origin.Name + "/healthCheck", Action: meshconfig.Action_ACTION_ALLOW,
+				From: []*meshconfig.Caller{{Identities: []string{"*"}}}, To: []*meshconfig.Operation{check},
+			})
+		}
+	}
 }
 
 // describe says what a port is: the first Service that sends to it, and the first protocol that one declares.

@@ -97,12 +97,20 @@ func (o *splitOwnership) take(s *split) {
 	}
 	o.roots[root] = append(o.roots[root], splitEnd{s, rootPort(s), "spec.service"})
 	for i := range s.spec.Backends {
-		b := s.spec.Backends[i].Service
+		b := backendRef(s, i)
 		if key := s.service(b.Name); key != root {
 			end := splitEnd{s, backendPort(s, b), fmt.Sprintf("spec.backends[%d].service", i)}
 			o.backends[key] = append(o.backends[key], end)
 		}
 	}
+}
+
+// backendRef returns the Service of a backend, which for a subset is the root.
+func backendRef(s *split, i int) *v1alpha1.ServicePortReference {
+	if b := s.spec.Backends[i].Service; b != nil {
+		return b
+	}
+	return &s.spec.Service
 }
 
 // backendPort returns the port of a backend, by default that of the root; 0 is the one that the caller used.
@@ -119,21 +127,21 @@ func (o *splitOwnership) nested(s *split) string {
 	root := s.service(s.spec.Service.Name)
 	for _, end := range o.backends[root] {
 		if overlap(end.port, rootPort(s)) {
-			chain := []string{end.split.spec.Service.Name, s.spec.Service.Name, s.spec.Backends[0].Service.Name}
-			for _, b := range s.spec.Backends {
-				if b.Service.Name == end.split.spec.Service.Name {
-					chain[2] = b.Service.Name
+			chain := []string{end.split.spec.Service.Name, s.spec.Service.Name, backendRef(s, 0).Name}
+			for i := range s.spec.Backends {
+				if name := backendRef(s, i).Name; name == end.split.spec.Service.Name {
+					chain[2] = name
 				}
 			}
 			return nestedMessage("spec.service", s.spec.Service.Name, "is a backend of", end, chain)
 		}
 	}
 	for i := range s.spec.Backends {
-		b := s.spec.Backends[i].Service
+		b := backendRef(s, i)
 		if key := s.service(b.Name); key != root {
 			for _, end := range o.roots[key] {
 				if overlap(end.port, backendPort(s, b)) {
-					chain := []string{s.spec.Service.Name, b.Name, end.split.spec.Backends[0].Service.Name}
+					chain := []string{s.spec.Service.Name, b.Name, backendRef(end.split, 0).Name}
 					return nestedMessage(fmt.Sprintf("spec.backends[%d].service", i), b.Name, "is divided by", end, chain)
 				}
 			}

@@ -21,9 +21,11 @@ var scopes = []v1alpha1.TargetKind{
 // activePolicy is a policy with the sections of it that no older one of the same target took.
 type activePolicy struct {
 	*policy
-	mtls          bool
-	authorization bool
+	has sections
 }
+
+// sections says which of a policy count.
+type sections struct{ mtls, authorization, rateLimits, loadBalancing, outlierDetection bool }
 
 // rank orders policies by how narrow they are.
 func (p *activePolicy) rank() int {
@@ -67,15 +69,20 @@ func (c *compilation) scopePolicies(oldestFirst []*object[v1alpha1.MeshPolicySpe
 	lists := map[string][]*activePolicy{}
 	for _, o := range oldestFirst {
 		p := c.readPolicy(o)
-		mtls := take(p, "mtls", p.spec.MTLS != nil)
-		authorization := take(p, "authorization", p.spec.Authorization != nil)
+		has := sections{
+			mtls:             take(p, "mtls", p.spec.MTLS != nil),
+			authorization:    take(p, "authorization", p.spec.Authorization != nil),
+			rateLimits:       len(p.spec.RateLimits) > 0, // they add up
+			loadBalancing:    take(p, "loadBalancing", p.spec.LoadBalancing != nil),
+			outlierDetection: take(p, "outlierDetection", p.spec.OutlierDetection != nil),
+		}
 		c.resolveTarget(p)
-		if !mtls && !authorization {
+		if has == (sections{}) {
 			continue
 		}
-		key := fmt.Sprintf("%s/%s/%t/%t", o.origin.Namespace, o.origin.Name, mtls, authorization)
+		key := fmt.Sprintf("%s/%s/%v", o.origin.Namespace, o.origin.Name, has)
 		active := remember(c.work, unitPolicies, key, c.inputs(p), func(*activePolicy) *activePolicy {
-			return &activePolicy{p, mtls, authorization}
+			return &activePolicy{p, has}
 		})
 		scope := scopeOf(p)
 		lists[scope] = append(lists[scope], active)

@@ -57,6 +57,9 @@ func (c *compilation) resolveSplit(s *split) {
 		root = nil
 	}
 	for i, b := range s.spec.Backends {
+		if b.Service == nil {
+			continue // a subset of the root; whether it has pods is seen when its endpoints are gathered
+		}
 		path := fmt.Sprintf("spec.backends[%d].service", i)
 		backend, problem := c.find(s.origin.Namespace, b.Service.Name)
 		if backend == nil {
@@ -98,9 +101,35 @@ func (c *compilation) resolveProfile(p, owner *profile) {
 			c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "spec.ports[%d].port: Service %q has no TCP port %d (%s)", i, s.name, declared.Port, portList(s))
 		}
 	}
+	c.resolveMirrors(p, s)
 	if len(p.spec.Routes) > 0 && len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
 		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.routes: no port of Service %q carries requests (%s): declare one as HTTP1, HTTP2 or GRPC, or remove the routes",
 			s.name, protocolList(s, owner))
+	}
+}
+
+// resolveMirrors reports mirrors of a profile to what is not there. Without a port one goes to each port that requests
+// come to, so one of them at least must exist there.
+func (c *compilation) resolveMirrors(p *profile, s *service) {
+	for i := range p.spec.Routes {
+		f := p.spec.Routes[i].Filters
+		if f == nil || f.Mirror == nil {
+			continue
+		}
+		path := fmt.Sprintf("spec.routes[%d].filters.mirror.service", i)
+		target, problem := c.find(p.origin.Namespace, f.Mirror.Service.Name)
+		if target == nil {
+			c.report.unresolved(p.origin, v1alpha1.ReasonBackendNotFound, "%s.name: %s; until then nothing is mirrored", path, problem)
+			continue
+		}
+		has := func(port servicePort) bool { return target.port(port.number) != nil }
+		if port := portNumber(f.Mirror.Service.Port); port != 0 {
+			if target.port(port) == nil {
+				c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "%s.port: Service %q has no TCP port %d (%s)", path, target.name, port, portList(target))
+			}
+		} else if !slices.ContainsFunc(s.ports, has) {
+			c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "%s.port: Service %q has none of the ports of Service %q (%s): set the port", path, target.name, s.name, portList(target))
+		}
 	}
 }
 

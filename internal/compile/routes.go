@@ -3,7 +3,6 @@
 package compile
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,7 +16,8 @@ import (
 // routes is the routes section of a service.
 type routes struct {
 	section *meshconfig.Routes
-	tooBig  bool // rules and routes were left out
+	tooBig  bool     // rules and routes were left out
+	shapers []Origin // of its clusters
 }
 
 // compileRoutes makes the routes section of each service.
@@ -28,9 +28,12 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		c.result.Sections[name] = made.section
 		for _, split := range splitsInForce(s, owned[s.key]) {
 			c.shaped(split.origin, name)
-			c.result.Effects[split.origin] = Effect{Weights: weightsText(split.spec.Backends)}
+			c.result.Effects[split.origin] = Effect{Weights: v1alpha1.FormatWeights(split.spec)}
 			c.resolveRules(split, s)
 			c.reportSize(split.origin, made.tooBig && len(split.spec.Rules) > 0, "spec.rules")
+		}
+		for _, origin := range made.shapers {
+			c.shaped(origin, name)
 		}
 		if p := c.profiles[s.key]; p != nil {
 			c.shaped(p.origin, name)
@@ -61,19 +64,33 @@ func splitsInForce(s *service, of *splitsOf) []*split {
 }
 
 func (c *compilation) routesOf(s *service, of *splitsOf, p *profile) *routes {
-	in := c.inputs(s, p)
+	in := c.inputs(c.options, s, p)
 	if of != nil {
 		in = append(in, of.all)
 		for _, port := range slices.Sorted(maps.Keys(of.byPort)) {
 			in = append(in, of.byPort[port])
 		}
 	}
+	// What is called is only known when the section is made, so its clusters are put in by a second step.
+	bare := remember(c.work, unitBareRoutes, s.key, in, func(*meshconfig.Routes) *meshconfig.Routes {
+		return newRoutes(s, of, p, c.options.trustDomain)
+	})
+	in = c.inputs(bare)
+	for _, key := range called(bare) {
+		in = append(in, c.clusters[key])
+	}
 	return remember(c.work, UnitRoutes, s.key, in, func(before *routes) *routes {
-		made := &routes{section: newRoutes(s, of, p)}
+		made := &routes{section: proto.CloneOf(bare)}
+		for _, key := range called(bare) {
+			if cluster := c.clusters[key]; cluster != nil {
+				made.section.Clusters = append(made.section.Clusters, cluster.section)
+				made.shapers = append(made.shapers, cluster.shapers...)
+			}
+		}
 		if proto.Size(made.section) > meshconfig.MaxPayload {
 			made.tooBig = true
 			for _, port := range made.section.GetPorts() {
-				port.Rules, port.Routes = nil, nil
+				port.Rules, port.Routes, port.Faults = nil, nil, nil
 			}
 		}
 		if before != nil {
@@ -83,67 +100,110 @@ func (c *compilation) routesOf(s *service, of *splitsOf, p *profile) *routes {
 	})
 }
 
-func newRoutes(s *service, of *splitsOf, p *profile) *meshconfig.Routes {
+func newRoutes(s *service, of *splitsOf, p *profile, trustDomain string) *meshconfig.Routes {
 	section := &meshconfig.Routes{Service: s.key}
+	names := &naming{s.namespace, trustDomain}
 	for i := range s.ports {
 		port := &s.ports[i]
 		made := &meshconfig.ServicePort{Port: port.number, Protocol: protocolOf(port, p)}
 		reads := hasRequests(made.Protocol)
-		if p != nil && reads {
-			made.Routes = newRouteList(p.spec.Routes)
+		if p != nil {
+			made.Faults = newFaults(p, reads, names)
+			for i := range p.spec.Routes {
+				if reads {
+					made.Routes = append(made.Routes, newRoute(p, &p.spec.Routes[i], port.number, names))
+				}
+			}
 		}
 		if split := of.at(port.number); split != nil {
 			made.Backends = backendsOf(split, port.number)
+			made.Stickiness = stickinessOf(split, reads)
 			if reads {
-				made.Rules = splitRules(split, made.Backends)
+				made.Rules = splitRules(split, made.Backends, names)
 			}
 		} else {
 			made.Backends = []*meshconfig.WeightedBackend{{Name: s.name, Service: s.key, Port: port.number, Weight: 1}}
 		}
 		section.Ports = append(section.Ports, made)
 	}
+	if p != nil && p.spec.RetryBudget != nil {
+		b := p.spec.RetryBudget
+		section.RetryBudget = &meshconfig.RetryBudget{Percent: number(b.Percent, 20), MinPerSecond: number(b.MinPerSecond, 10)}
+	}
 	return section
 }
 
-func newRouteList(list []v1alpha1.ProfileRoute) []*meshconfig.Route {
-	var out []*meshconfig.Route
-	for i := range list {
-		route := &meshconfig.Route{Name: list[i].Name, Matches: compileMatches(list[i].Matches)}
-		if list[i].Timeouts != nil && list[i].Timeouts.Request != nil {
-			if timeout, err := list[i].Timeouts.Request.Parse(); err == nil {
-				route.RequestTimeout = timeout.Milliseconds()
+// called are the services that a section sends requests to, sorted.
+func called(section *meshconfig.Routes) []string {
+	var out []string
+	for _, port := range section.GetPorts() {
+		for _, b := range port.GetBackends() {
+			out = append(out, b.GetService())
+		}
+		for _, r := range port.GetRoutes() {
+			if m := r.GetFilters().GetMirror(); m != nil {
+				out = append(out, m.GetBackend().GetService())
 			}
 		}
-		out = append(out, route)
 	}
-	return out
+	return set(out)
 }
 
 // backendsOf are the backends of a split for one port of its root. One that does not exist is there too: its share is
 // refused, and not moved to others that were not sized for it.
 func backendsOf(s *split, port uint32) []*meshconfig.WeightedBackend {
 	out := make([]*meshconfig.WeightedBackend, 0, len(s.spec.Backends))
-	for _, b := range s.spec.Backends {
-		backend := &meshconfig.WeightedBackend{
-			Name: b.Name, Service: s.service(b.Service.Name), Port: port, Weight: uint32(weightOf(b.Weight)),
+	for i, b := range s.spec.Backends {
+		ref := backendRef(s, i)
+		backend := &meshconfig.WeightedBackend{Name: b.Name, Service: s.service(ref.Name), Port: port, Weight: uint32(weightOf(b.Weight))}
+		if b.Service == nil {
+			backend.Subset = subsetName(b.Selector)
+		} else if ref.Port != nil {
+			backend.Port = uint32(*ref.Port)
 		}
-		if b.Service.Port != nil {
-			backend.Port = uint32(*b.Service.Port)
+		if s.spec.Active != "" { // the others stay, so that turning to one of them finds its endpoints here
+			backend.Weight = 0
+			if s.spec.Active == b.Name {
+				backend.Weight = 1
+			}
 		}
 		out = append(out, backend)
 	}
 	return out
 }
 
-func splitRules(s *split, backends []*meshconfig.WeightedBackend) []*meshconfig.SplitRule {
+var stickyKeys = map[v1alpha1.StickyBy]meshconfig.Stickiness_By{
+	v1alpha1.StickyByCookie:         meshconfig.Stickiness_BY_COOKIE,
+	v1alpha1.StickyByHeader:         meshconfig.Stickiness_BY_HEADER,
+	v1alpha1.StickyBySourceIdentity: meshconfig.Stickiness_BY_SOURCE_IDENTITY,
+	v1alpha1.StickyBySourceIP:       meshconfig.Stickiness_BY_SOURCE_IP,
+}
+
+// stickinessOf is that of a split at a port. What is in requests tells nobody apart where there are none.
+func stickinessOf(s *split, hasRequests bool) *meshconfig.Stickiness {
+	spec := s.spec.Stickiness
+	if spec == nil || !hasRequests && (spec.By == v1alpha1.StickyByCookie || spec.By == v1alpha1.StickyByHeader) {
+		return nil
+	}
+	out := &meshconfig.Stickiness{By: stickyKeys[spec.By], Name: spec.Name, Ttl: milliseconds(spec.TTL, 0)}
+	if spec.By == v1alpha1.StickyByHeader {
+		out.Name = strings.ToLower(spec.Name)
+	}
+	return out
+}
+
+func splitRules(s *split, backends []*meshconfig.WeightedBackend, names *naming) []*meshconfig.SplitRule {
 	var out []*meshconfig.SplitRule
+	if s.spec.Active != "" {
+		return nil
+	}
 	for _, r := range s.spec.Rules {
-		rule := &meshconfig.SplitRule{Name: r.Name, Matches: compileMatches(r.Matches)}
+		rule := &meshconfig.SplitRule{Name: r.Name, Matches: names.matches(r.Matches)}
 		for _, b := range backends {
 			for _, w := range r.Weights {
 				if w.Backend == b.GetName() {
 					rule.Backends = append(rule.Backends, &meshconfig.WeightedBackend{
-						Name: b.GetName(), Service: b.GetService(), Port: b.GetPort(), Weight: uint32(weightOf(w.Weight)),
+						Name: b.GetName(), Service: b.GetService(), Port: b.GetPort(), Subset: b.GetSubset(), Weight: uint32(weightOf(w.Weight)),
 					})
 				}
 			}
@@ -151,14 +211,4 @@ func splitRules(s *split, backends []*meshconfig.WeightedBackend) []*meshconfig.
 		out = append(out, rule)
 	}
 	return out
-}
-
-// weightsText is what status shows of the weights.
-func weightsText(backends []v1alpha1.SplitBackend) string {
-	const shown = 4
-	var out []string
-	for _, b := range backends[:min(shown, len(backends))] {
-		out = append(out, fmt.Sprintf("%s %d", b.Name, weightOf(b.Weight)))
-	}
-	return strings.Join(out, ", ")
 }

@@ -3,10 +3,12 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -25,26 +27,57 @@ func (m *merge) rule(p *activePolicy, r *v1alpha1.AuthorizationRule, at *meshcon
 	for i := range r.From {
 		out.From = append(out.From, m.caller(p, &r.From[i]))
 	}
-	everything := len(r.To) == 0
-	for i := range r.To {
-		to := &r.To[i]
-		if !m.meansPort(p, to.Ports, at.GetPort()) {
+	var reached bool
+	if out.To, reached = m.operations(p, r.To, at.GetPort()); !reached {
+		return nil
+	}
+	if len(out.GetTo()) > 0 && !hasRequests(at.GetProtocol()) {
+		m.reportL7(p, r, at)
+	}
+	return out
+}
+
+// operations are those of a rule or limit at one port: none if it is about everything there. reached is false if it is
+// about nothing there.
+func (m *merge) operations(p *activePolicy, targets []v1alpha1.AuthorizationTarget, port uint32) (out []*meshconfig.Operation, reached bool) {
+	for i := range targets {
+		to := &targets[i]
+		if !m.meansPort(p, to.Ports, port) {
 			continue
 		}
 		if len(to.Methods)+len(to.Paths) == 0 {
-			everything = true
-			break
+			return nil, true // what is left of the entry is the port, which is this one
 		}
-		out.To = append(out.To, &meshconfig.Operation{Methods: sortedCopy(to.Methods), Paths: rulePaths(to.Paths)})
+		out = append(out, &meshconfig.Operation{Methods: sortedCopy(to.Methods), Paths: rulePaths(to.Paths)})
 	}
-	switch {
-	case everything:
-		out.To = nil // what is left of the entry is the port, which is this one
-	case len(out.To) == 0:
-		return nil
-	case !hasRequests(at.GetProtocol()):
-		m.reportL7(p, r, at)
+	return out, len(out) > 0 || len(targets) == 0
+}
+
+// rateLimits are those that apply to a port, of all policies, by name.
+func (m *merge) rateLimits(at *meshconfig.PortPolicy) []*meshconfig.RateLimit {
+	var out []*meshconfig.RateLimit
+	for _, p := range m.policies {
+		if !p.has.rateLimits || !m.reaches(p, at.GetPort()) {
+			continue
+		}
+		for i := range p.spec.RateLimits {
+			l := &p.spec.RateLimits[i]
+			to, reached := m.operations(p, l.To, at.GetPort())
+			if !reached {
+				continue
+			}
+			limit := &meshconfig.RateLimit{
+				Name: p.origin.Namespace + "/" + p.origin.Name + "/" + l.Name, Requests: uint64(l.Requests),
+				Interval: milliseconds(l.Interval, time.Second), Burst: uint64(number(l.Burst, uint32(l.Requests))),
+				PerCaller: l.Per == "Caller", To: to,
+			}
+			for j := range l.From {
+				limit.From = append(limit.From, m.caller(p, &l.From[j]))
+			}
+			out = append(out, limit)
+		}
 	}
+	slices.SortFunc(out, func(a, b *meshconfig.RateLimit) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return out
 }
 

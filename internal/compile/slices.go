@@ -29,7 +29,8 @@ type sliceEndpoint struct {
 	serving     bool
 	terminating bool
 	zone        string
-	pod         string // namespace/name, if the slice says that it is one
+	hints       []string // zones that it should be called from
+	pod         string   // namespace/name, if the slice says that it is one
 	podUID      string
 }
 
@@ -60,6 +61,13 @@ func readSlice(s *discoveryv1.EndpointSlice) *slice {
 		made.serving = orElse(e.Conditions.Serving, made.ready)
 		if len(validation.IsValidLabelValue(made.zone)) > 0 {
 			made.zone = ""
+		}
+		if e.Hints != nil {
+			for _, z := range e.Hints.ForZones {
+				if z.Name != "" && len(validation.IsValidLabelValue(z.Name)) == 0 {
+					made.hints = append(made.hints, z.Name)
+				}
+			}
 		}
 		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 			made.pod, made.podUID = e.TargetRef.Namespace+"/"+e.TargetRef.Name, string(e.TargetRef.UID)

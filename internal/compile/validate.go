@@ -21,6 +21,7 @@ const (
 	maxRules    = 16
 	maxMatches  = 8
 	maxHeaders  = 8
+	maxHosts    = 8
 	maxPorts    = 64
 	maxRoutes   = 64
 	maxWeight   = 1_000_000
@@ -44,10 +45,13 @@ func validateTrafficSplit(spec *v1alpha1.TrafficSplitSpec) field.ErrorList {
 		b := &spec.Backends[i]
 		at := path.Index(i)
 		errs = append(errs, validateUniqueLabel(at.Child("name"), b.Name, names)...)
-		if b.Service == nil {
-			errs = append(errs, field.Required(at.Child("service"), "name the Service that takes this share"))
-		} else {
+		switch {
+		case (b.Service == nil) == (len(b.Selector) == 0):
+			errs = append(errs, field.Required(at, "set exactly one of service and selector: a Service takes this share, or those pods of spec.service that have the labels"))
+		case b.Service != nil:
 			errs = append(errs, validateServicePort(at.Child("service"), b.Service)...)
+		default:
+			errs = append(errs, validateLabels(at.Child("selector"), b.Selector)...)
 		}
 		errs = append(errs, validateWeight(at.Child("weight"), b.Weight)...)
 		total += int64(weightOf(b.Weight))
@@ -55,6 +59,10 @@ func validateTrafficSplit(spec *v1alpha1.TrafficSplitSpec) field.ErrorList {
 	if total <= 0 && len(spec.Backends) > 0 {
 		errs = append(errs, field.Invalid(path, total, "one weight at least must be above 0"))
 	}
+	if spec.Active != "" && !names.Has(spec.Active) {
+		errs = append(errs, field.NotFound(specPath.Child("active"), spec.Active))
+	}
+	errs = append(errs, validateStickiness(specPath.Child("stickiness"), spec.Stickiness)...)
 	return append(errs, validateSplitRules(spec.Rules, names)...)
 }
 
@@ -96,8 +104,9 @@ func ValidateServiceProfile(profile *v1alpha1.ServiceProfile) field.ErrorList {
 
 func validateServiceProfile(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
 	errs := validateLabel(specPath.Child("service", "name"), spec.Service.Name)
-	if len(spec.Ports) == 0 && len(spec.Routes) == 0 {
-		errs = append(errs, field.Required(specPath, "set at least one of ports and routes"))
+	if len(spec.Ports)+len(spec.Routes)+len(spec.Faults) == 0 && spec.RetryBudget == nil && spec.ConnectTimeout == nil &&
+		spec.LoadBalancing == nil && spec.OutlierDetection == nil && spec.CircuitBreaker == nil && spec.HealthCheck == nil {
+		errs = append(errs, field.Required(specPath, "say something about the Service: set ports, routes, retryBudget, connectTimeout, loadBalancing, outlierDetection, circuitBreaker, healthCheck or faults"))
 	}
 	path := specPath.Child("ports")
 	errs = append(errs, validateCount(path, len(spec.Ports), 0, maxPorts)...)
@@ -122,11 +131,17 @@ func validateServiceProfile(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
 			errs = append(errs, field.Required(path.Index(i).Child("matches"), "only the last route may leave out matches, for it takes every request that is left"))
 		}
 		errs = append(errs, validateMatches(path.Index(i).Child("matches"), r.Matches, 0)...)
-		if r.Timeouts != nil {
-			errs = append(errs, validateDuration(path.Index(i).Child("timeouts", "request"), r.Timeouts.Request)...)
+		if t := r.Timeouts; t != nil {
+			at := path.Index(i).Child("timeouts")
+			errs = append(errs, validateDuration(at.Child("request"), t.Request)...)
+			errs = append(errs, validateDuration(at.Child("perTry"), t.PerTry)...)
+			errs = append(errs, validateDuration(at.Child("idle"), t.Idle)...)
 		}
+		errs = append(errs, validateRetry(path.Index(i).Child("retry"), r.Retry)...)
+		errs = append(errs, validateFilters(path.Index(i).Child("filters"), r)...)
 	}
-	return errs
+	errs = append(errs, validateClusterSettings(spec)...)
+	return append(errs, validateFaults(specPath.Child("faults"), spec.Faults)...)
 }
 
 // validateDuration wants whole milliseconds, since that is what the proxies count.

@@ -45,9 +45,11 @@ func validateMeshPolicy(spec *v1alpha1.MeshPolicySpec, namespace, operatorNamesp
 		errs = append(errs, field.Forbidden(targetPath.Child("kind"), fmt.Sprintf(
 			"a policy of kind Mesh counts only in namespace %q: move it there, or use kind Namespace", operatorNamespace)))
 	}
-	if spec.MTLS == nil && spec.Authorization == nil {
-		errs = append(errs, field.Required(specPath, "set at least one of mtls and authorization"))
+	if spec.MTLS == nil && spec.Authorization == nil && len(spec.RateLimits) == 0 && spec.LoadBalancing == nil && spec.OutlierDetection == nil {
+		errs = append(errs, field.Required(specPath, "set at least one of mtls, authorization, rateLimits, loadBalancing and outlierDetection"))
 	}
+	errs = append(errs, validateRateLimits(specPath.Child("rateLimits"), spec.RateLimits, spec.TargetRef.Port != nil)...)
+	errs = append(errs, validateDefaults(spec)...)
 	if spec.MTLS != nil {
 		errs = append(errs, validateMTLS(spec.MTLS, spec.TargetRef.Port != nil)...)
 	}

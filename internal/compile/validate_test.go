@@ -55,7 +55,7 @@ func TestValidateTrafficSplit(t *testing.T) {
 		"a port of 0":                 {"spec.service.port", "1 to 65535", func(s *v1alpha1.TrafficSplit) { gen.SplitPort(0)(s) }},
 		"no backends":                 {"spec.backends", "1 at least", func(s *v1alpha1.TrafficSplit) { s.Spec.Backends, s.Spec.Rules = nil, nil }},
 		"too many backends":           {"spec.backends", "at most 16", func(s *v1alpha1.TrafficSplit) { s.Spec.Backends = many(s.Spec.Backends, 17, backendName) }},
-		"a backend without a service": {"spec.backends[1].service", "Required", func(s *v1alpha1.TrafficSplit) { s.Spec.Backends[1].Service = nil }},
+		"a backend without a service": {"spec.backends[1]", "exactly one of", func(s *v1alpha1.TrafficSplit) { s.Spec.Backends[1].Service = nil }},
 		"a backend twice":             {"spec.backends[2].name", "Duplicate", func(s *v1alpha1.TrafficSplit) { gen.Backend("v1", 1)(s) }},
 		"a weight below 0":            {"spec.backends[0].weight", "0 to 1000000", func(s *v1alpha1.TrafficSplit) { *s.Spec.Backends[0].Weight = -1 }},
 		"a weight above a million":    {"spec.backends[0].weight", "0 to 1000000", func(s *v1alpha1.TrafficSplit) { *s.Spec.Backends[0].Weight = 1_000_001 }},
@@ -119,7 +119,7 @@ func TestValidateServiceProfile(t *testing.T) {
 	const request = "spec.routes[0].timeouts.request"
 	runWrong(t, valid, ValidateServiceProfile, map[string]wrong[v1alpha1.ServiceProfile]{
 		"a service that is no label":  {"spec.service.name", "DNS label", func(p *v1alpha1.ServiceProfile) { p.Spec.Service.Name = "" }},
-		"nothing":                     {"spec", "at least one of", func(p *v1alpha1.ServiceProfile) { p.Spec.Ports, p.Spec.Routes = nil, nil }},
+		"nothing":                     {"spec", "say something", func(p *v1alpha1.ServiceProfile) { p.Spec.Ports, p.Spec.Routes = nil, nil }},
 		"a port out of range":         {"spec.ports[0].port", "1 to 65535", func(p *v1alpha1.ServiceProfile) { p.Spec.Ports[0].Port = 70000 }},
 		"a port twice":                {"spec.ports[1].port", "Duplicate", func(p *v1alpha1.ServiceProfile) { p.Spec.Ports = append(p.Spec.Ports, p.Spec.Ports...) }},
 		"an unknown protocol":         {"spec.ports[0].protocol", "supported values", func(p *v1alpha1.ServiceProfile) { p.Spec.Ports[0].Protocol = "HTTP" }},

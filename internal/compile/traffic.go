@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+)
+
+// milliseconds returns a duration that is valid, or the default of one that is not set.
+func milliseconds(d *v1alpha1.Duration, otherwise time.Duration) int64 {
+	if d != nil {
+		if parsed, err := d.Parse(); err == nil {
+			return parsed.Milliseconds()
+		}
+	}
+	return otherwise.Milliseconds()
+}
+
+// number returns a number that is set, or the default.
+func number(n *int32, otherwise uint32) uint32 {
+	if n == nil {
+		return otherwise
+	}
+	return uint32(*n)
+}
+
+func numbers(list []int32) []uint32 {
+	out := make([]uint32, len(list))
+	for i, n := range list {
+		out[i] = uint32(n)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// cluster is how the endpoints of a service are called, and the objects that say so.
+type cluster struct {
+	section *meshconfig.Cluster
+	shapers []Origin
+}
+
+// compileClusters finds out how the endpoints of each service are called that somebody says something about.
+func (c *compilation) compileClusters(s *scoped) {
+	c.clusters = map[string]*cluster{}
+	for _, svc := range c.services {
+		p, lists := c.profiles[svc.key], []*policyList{s.services[svc.key], s.namespaces[svc.namespace], s.mesh}
+		if p == nil && lists[0] == nil && lists[1] == nil && lists[2] == nil {
+			continue
+		}
+		in := c.inputs(p, lists[0], lists[1], lists[2])
+		c.clusters[svc.key] = remember(c.work, unitCluster, svc.key, in, func(*cluster) *cluster {
+			return newCluster(svc.key, p, lists)
+		})
+	}
+}
+
+// newCluster makes that of a service, or nil if nobody says anything. A profile decides before the policies, of which
+// the lists are given narrowest first.
+func newCluster(key string, p *profile, lists []*policyList) *cluster {
+	out := &cluster{section: &meshconfig.Cluster{Service: key}}
+	var balancing *v1alpha1.LoadBalancing
+	var outlier *v1alpha1.OutlierDetection
+	if p != nil {
+		balancing, outlier = p.spec.LoadBalancing, p.spec.OutlierDetection
+		out.section.ConnectTimeout = milliseconds(p.spec.ConnectTimeout, 0)
+		out.section.Breaker, out.section.HealthCheck = newBreaker(p.spec.CircuitBreaker), newHealthCheck(p.spec.HealthCheck, key)
+	}
+	if !proto.Equal(out.section, &meshconfig.Cluster{Service: key}) || balancing != nil || outlier != nil {
+		out.shapers = append(out.shapers, p.origin)
+	}
+	for _, list := range lists {
+		if list == nil {
+			continue
+		}
+		for _, policy := range list.list {
+			takes := false
+			if balancing == nil && policy.has.loadBalancing {
+				balancing, takes = policy.spec.LoadBalancing, true
+			}
+			if outlier == nil && policy.has.outlierDetection {
+				outlier, takes = policy.spec.OutlierDetection, true
+			}
+			if takes {
+				out.shapers = append(out.shapers, policy.origin)
+			}
+		}
+	}
+	out.section.Balancing, out.section.Outlier = newBalancing(balancing), newOutlier(outlier)
+	if len(out.shapers) == 0 {
+		return nil
+	}
+	return out
+}
+
+// balancingPolicies and the empty name, which is the default.
+var balancingPolicies = map[v1alpha1.BalancingPolicy]meshconfig.BalancingPolicy{
+	"":                               meshconfig.BalancingPolicy_BALANCING_POLICY_LEAST_REQUEST,
+	v1alpha1.BalancingLeastRequest:   meshconfig.BalancingPolicy_BALANCING_POLICY_LEAST_REQUEST,
+	v1alpha1.BalancingRoundRobin:     meshconfig.BalancingPolicy_BALANCING_POLICY_ROUND_ROBIN,
+	v1alpha1.BalancingPeakEWMA:       meshconfig.BalancingPolicy_BALANCING_POLICY_PEAK_EWMA,
+	v1alpha1.BalancingRandom:         meshconfig.BalancingPolicy_BALANCING_POLICY_RANDOM,
+	v1alpha1.BalancingConsistentHash: meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH,
+}
+
+var hashKeys = map[string]meshconfig.HashKey_By{
+	"Header": meshconfig.HashKey_BY_HEADER,
+	"Cookie": meshconfig.HashKey_BY_COOKIE,
+	"Query":  meshconfig.HashKey_BY_QUERY,
+	"Source": meshconfig.HashKey_BY_SOURCE_IP,
+}
+
+func newBalancing(b *v1alpha1.LoadBalancing) *meshconfig.Balancing {
+	if b == nil {
+		return nil
+	}
+	out := &meshconfig.Balancing{
+		Policy: balancingPolicies[b.Policy], SlowStart: milliseconds(b.SlowStart, 0), IgnoreLocality: b.Locality == "Ignore",
+	}
+	for _, k := range b.Hash {
+		out.Hash = append(out.Hash, &meshconfig.HashKey{By: hashKeys[k.By], Name: k.Name})
+	}
+	return out
+}
+
+// newOutlier fills in what the schema calls the defaults.
+func newOutlier(o *v1alpha1.OutlierDetection) *meshconfig.Outlier {
+	if o == nil {
+		return nil
+	}
+	ejected := number(o.MaxEjectedPercent, 50)
+	return &meshconfig.Outlier{
+		ConsecutiveFailures:        number(o.ConsecutiveFailures, 5),
+		ConsecutiveConnectFailures: number(o.ConsecutiveConnectFailures, 3),
+		SuccessRatePercent:         number(o.SuccessRatePercent, 0),
+		Window:                     milliseconds(o.Window, 10*time.Second),
+		MinRequests:                number(o.MinRequests, 20),
+		LatencyFactor:              100 * number(o.LatencyFactor, 0),
+		BaseEjection:               milliseconds(o.BaseEjection, 5*time.Second),
+		MaxEjection:                milliseconds(o.MaxEjection, time.Minute),
+		MaxEjectedPercent:          ejected,
+		PanicPercent:               number(o.PanicPercent, 30),
+		Disabled:                   ejected == 0,
+	}
+}
+
+func newBreaker(b *v1alpha1.CircuitBreaker) *meshconfig.Breaker {
+	if b == nil {
+		return nil
+	}
+	out := &meshconfig.Breaker{
+		MaxConnections: number(b.MaxConnections, 0), MaxPending: number(b.MaxPending, 0),
+		MaxRequests: number(b.MaxRequests, 0), MaxRetries: number(b.MaxRetries, 0),
+	}
+	if e := b.Endpoint; e != nil {
+		out.EndpointMaxConnections, out.EndpointMaxRequests = number(e.MaxConnections, 0), number(e.MaxRequests, 0)
+		out.Adaptive = e.Adaptive
+	}
+	return out
+}
+
+func newHealthCheck(h *v1alpha1.HealthCheck, service string) *meshconfig.HealthCheck {
+	if h == nil {
+		return nil
+	}
+	out := &meshconfig.HealthCheck{
+		Interval: milliseconds(h.Interval, 10*time.Second), Timeout: milliseconds(h.Timeout, time.Second),
+		HealthyThreshold: number(h.HealthyThreshold, 1), UnhealthyThreshold: number(h.UnhealthyThreshold, 3),
+	}
+	switch {
+	case h.HTTP != nil:
+		out.Type, out.Path, out.Host = meshconfig.HealthCheck_TYPE_HTTP, h.HTTP.Path, cmp.Or(h.HTTP.Host, service)
+		out.Headers, out.Codes, out.Body = headerValues(h.HTTP.Headers), numbers(h.HTTP.Codes), h.HTTP.Body
+	case h.GRPC != nil:
+		out.Type, out.GrpcService = meshconfig.HealthCheck_TYPE_GRPC, h.GRPC.Service
+	default:
+		out.Type = meshconfig.HealthCheck_TYPE_TCP
+	}
+	return out
+}
+
+// checkOf is the request that asks a service whether it is well; ok is false if none does.
+func checkOf(p *profile) (operation *meshconfig.Operation, ok bool) {
+	if p == nil || p.spec.HealthCheck == nil {
+		return nil, false
+	}
+	switch h := p.spec.HealthCheck; {
+	case h.HTTP != nil:
+		path, _, _ := strings.Cut(h.HTTP.Path, "?")
+		if normal, ok := evaluate.NormalizePath(path); ok {
+			path = normal
+		}
+		return &meshconfig.Operation{Methods: []string{"GET"}, Paths: []string{path}}, true
+	case h.GRPC != nil:
+		return &meshconfig.Operation{Methods: []string{"POST"}, Paths: []string{"/grpc.health.v1.Health/Check"}}, true
+	}
+	return nil, false
+}
