@@ -16,18 +16,20 @@ func TestFormatWeights(t *testing.T) {
 	five := []SplitBackend{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "e"}}
 	for name, tc := range map[string]struct {
 		backends []SplitBackend
+		active   string
 		want     string
 	}{
-		"no backend gives an empty cell":           {nil, ""},
-		"an absent weight is shown as its default": {[]SplitBackend{{Name: "v1"}}, "v1 1"},
+		"no backend gives an empty cell":           {nil, "", ""},
+		"an absent weight is shown as its default": {[]SplitBackend{{Name: "v1"}}, "", "v1 1"},
 		"backends keep the order of the spec": {
-			[]SplitBackend{{Name: "v2", Weight: ptr[int32](10)}, {Name: "v1", Weight: ptr[int32](90)}}, "v2 10, v1 90",
+			[]SplitBackend{{Name: "v2", Weight: ptr[int32](10)}, {Name: "v1", Weight: ptr[int32](90)}}, "", "v2 10, v1 90",
 		},
-		"a weight of zero is shown":             {[]SplitBackend{{Name: "v1", Weight: ptr[int32](0)}}, "v1 0"},
-		"more than four backends are shortened": {five, "a 1, b 1, c 1, d 1, and 1 more"},
+		"a weight of zero is shown":             {[]SplitBackend{{Name: "v1", Weight: ptr[int32](0)}}, "", "v1 0"},
+		"more than four backends are shortened": {five, "", "a 1, b 1, c 1, d 1, and 1 more"},
+		"one that takes everything is named":    {five, "b", "b active"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := FormatWeights(tc.backends); got != tc.want {
+			if got := FormatWeights(&TrafficSplitSpec{Backends: tc.backends, Active: tc.active}); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
