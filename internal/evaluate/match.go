@@ -16,6 +16,9 @@ type Matcher struct {
 	path    pathMatcher
 	method  string
 	headers []headerMatcher
+	query   []queryMatcher
+	hosts   []hostMatcher
+	callers []source
 }
 
 // NewMatcher compiles a description. It refuses what could never match or what it does not know.
@@ -34,6 +37,24 @@ func NewMatcher(m *meshconfig.Match) (*Matcher, error) {
 		}
 		matcher.headers = append(matcher.headers, header)
 	}
+	for i, p := range m.GetQuery() {
+		parameter, err := newQueryMatcher(p)
+		if err != nil {
+			return nil, fmt.Errorf("query[%d]: %w", i, err)
+		}
+		matcher.query = append(matcher.query, parameter)
+	}
+	for i, h := range m.GetHosts() {
+		host, err := newHostMatcher(h)
+		if err != nil {
+			return nil, fmt.Errorf("hosts[%d] %.80q: %w", i, h, err)
+		}
+		matcher.hosts = append(matcher.hosts, host)
+	}
+	var err error
+	if matcher.callers, err = newSources(m.GetCallers()); err != nil {
+		return nil, fmt.Errorf("callers%w", err)
+	}
 	return matcher, nil
 }
 
@@ -47,7 +68,20 @@ func (m *Matcher) Match(r *Request) bool {
 			return false
 		}
 	}
-	return true
+	for i := range m.query {
+		if !m.query[i].match(r.Query) {
+			return false
+		}
+	}
+	return (len(m.hosts) == 0 || matchHosts(m.hosts, r.Authority)) && matchSources(m.callers, r.Caller)
+}
+
+// prefix returns what the matcher takes from the start of a path, without a slash at its end; a nil one takes nothing.
+func (m *Matcher) prefix() string {
+	if m == nil || m.path.kind != meshconfig.PathMatch_TYPE_PREFIX {
+		return ""
+	}
+	return m.path.value
 }
 
 // CheckPath says why NewMatcher would refuse a description of paths.

@@ -2,17 +2,28 @@
 
 package evaluate
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
 
-// Request is what matchers see of an HTTP request.
+	"github.com/heddle-mesh/heddle/internal/identity"
+)
+
+// Request is what matchers see of an HTTP request; of a connection that is not HTTP, Caller and Source alone.
 type Request struct {
 	Method string
 	// Path is the path without query, as NormalizePath returned it.
 	Path string
+	// Query is what follows the question mark, undecoded.
+	Query string
 	// Authority is the Host header of HTTP/1.1 or the :authority of HTTP/2. A match of header "host" reads it.
 	Authority string
 	// Headers may be nil.
 	Headers Headers
+	// Caller is who asks: of a request that leaves a workload, the workload itself. The zero ID is nobody.
+	Caller identity.ID
+	// Source is where it comes from: the calling pod, or what stands before that where it is trusted to say so.
+	Source netip.Addr
 }
 
 // Headers is a list of headers, kept as the caller likes. The strings must stay valid until the decision is made.

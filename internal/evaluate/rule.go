@@ -40,15 +40,16 @@ type pathRule struct {
 }
 
 func newRule(r *meshconfig.AuthorizationRule) (rule, error) {
-	compiled := rule{name: r.GetName()}
-	for i, c := range r.GetFrom() {
-		s, err := newSource(c)
-		if err != nil {
-			return rule{}, fmt.Errorf("from[%d]: %w", i, err)
-		}
-		compiled.from = append(compiled.from, s)
+	return compileRule(r.GetName(), r.GetFrom(), r.GetTo())
+}
+
+func compileRule(name string, from []*meshconfig.Caller, to []*meshconfig.Operation) (rule, error) {
+	compiled := rule{name: name}
+	var err error
+	if compiled.from, err = newSources(from); err != nil {
+		return rule{}, fmt.Errorf("from%w", err)
 	}
-	for i, o := range r.GetTo() {
+	for i, o := range to {
 		op, err := newOperation(o)
 		if err != nil {
 			return rule{}, fmt.Errorf("to[%d]: %w", i, err)
@@ -56,6 +57,19 @@ func newRule(r *meshconfig.AuthorizationRule) (rule, error) {
 		compiled.to = append(compiled.to, op)
 	}
 	return compiled, nil
+}
+
+// newSources compiles a list of callers. An error starts with the index.
+func newSources(callers []*meshconfig.Caller) ([]source, error) {
+	var sources []source
+	for i, c := range callers {
+		s, err := newSource(c)
+		if err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+		sources = append(sources, s)
+	}
+	return sources, nil
 }
 
 func newSource(c *meshconfig.Caller) (source, error) {
@@ -144,7 +158,7 @@ func newPathRule(path string) (pathRule, error) {
 
 // allows reads the rule strictly: every doubt is a no.
 func (r *rule) allows(caller identity.ID, op Op) bool {
-	if !r.matchesCaller(caller) {
+	if !matchSources(r.from, caller) {
 		return false
 	}
 	for i := range r.to {
@@ -158,7 +172,7 @@ func (r *rule) allows(caller identity.ID, op Op) bool {
 
 // denies reads the rule leniently: every doubt is a yes.
 func (r *rule) denies(caller identity.ID, op Op, lenient *reading) bool {
-	if !r.matchesCaller(caller) {
+	if !matchSources(r.from, caller) {
 		return false
 	}
 	for i := range r.to {
@@ -174,13 +188,14 @@ func (r *rule) readsPaths() bool {
 	return slices.ContainsFunc(r.to, func(o operation) bool { return len(o.paths) > 0 })
 }
 
-func (r *rule) matchesCaller(caller identity.ID) bool {
-	for i := range r.from {
-		if r.from[i].matches(caller) {
+// matchSources says whether one of the sources is the caller; no sources take everyone.
+func matchSources(sources []source, caller identity.ID) bool {
+	for i := range sources {
+		if sources[i].matches(caller) {
 			return true
 		}
 	}
-	return len(r.from) == 0
+	return len(sources) == 0
 }
 
 func (s *source) matches(caller identity.ID) bool {
