@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
@@ -114,11 +113,11 @@ func TestRoute(t *testing.T) {
 		request Request
 		want    Choice
 	}{
-		"the first route that matches wins":       {Request{Path: "/cart/items/1"}, Choice{RouteName: "items", Timeout: 1500 * time.Millisecond, Split: router.split}},
-		"a route without a timeout has none":      {Request{Path: "/cart"}, Choice{RouteName: "cart", Split: router.split}},
-		"what matches no route has no name":       {Request{Path: "/"}, Choice{Split: router.split}},
-		"any match of a route is enough":          {Request{Path: "/x"}, Choice{RouteName: "items", Timeout: 1500 * time.Millisecond, Split: router.split}},
-		"a rule has its own split, beside routes": {Request{Path: "/cart", Headers: tester}, Choice{RouteName: "cart", RuleName: "testers", Split: router.rules[0].split}},
+		"the first route that matches wins":       {Request{Path: "/cart/items/1"}, Choice{Route: router.routes[0], Prefix: "/cart/items", Split: router.split}},
+		"a route further down matches the rest":   {Request{Path: "/cart"}, Choice{Route: router.routes[1], Prefix: "/cart", Split: router.split}},
+		"what matches no route has no name":       {Request{Path: "/"}, Choice{Route: Unrouted(), Split: router.split}},
+		"any match of a route is enough":          {Request{Path: "/x"}, Choice{Route: router.routes[0], Split: router.split}},
+		"a rule has its own split, beside routes": {Request{Path: "/cart", Headers: tester}, Choice{Route: router.routes[1], Prefix: "/cart", RuleName: "testers", Split: router.rules[0].split}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +129,7 @@ func TestRoute(t *testing.T) {
 			}
 		})
 	}
-	if got := router.Connection(); got != (Choice{Split: router.split}) {
+	if got := router.Connection(); got != (Choice{Route: Unrouted(), Split: router.split}) {
 		t.Errorf("a connection gets %+v", got)
 	}
 }

@@ -4,22 +4,17 @@ package evaluate
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
 // Router decides what becomes of requests to one port of a service.
 type Router struct {
-	routes []namedRoute
-	rules  []namedSplit
-	split  *Split
-}
-
-type namedRoute struct {
-	name     string
-	matchers []*Matcher
-	timeout  time.Duration
+	routes     []*Route
+	rules      []namedSplit
+	split      *Split
+	stickiness *Stickiness // nil: none
+	faults     []*Fault
 }
 
 type namedSplit struct {
@@ -28,35 +23,36 @@ type namedSplit struct {
 	split    *Split
 }
 
-// Choice is what becomes of a request.
+// Choice is what becomes of a request or connection.
 type Choice struct {
-	// RouteName is the route of the ServiceProfile, or "" if none matches.
-	RouteName string
-	// Timeout of the whole request; 0: none.
-	Timeout time.Duration
+	// Route is that of the ServiceProfile, or Unrouted if none matches; never nil.
+	Route *Route
+	// Prefix is what the match that led to the route takes from the start of the path, without a slash at its end.
+	Prefix string
 	// RuleName is the rule of the TrafficSplit, or "" if none matches.
 	RuleName string
 	// Split is who shares such requests; never nil.
 	Split *Split
+	// Stickiness is what keeps a user on one backend; nil: nothing.
+	Stickiness *Stickiness
 }
 
-// NewRouter compiles a port of a routes section.
+// NewRouter compiles a port of a routes section. It refuses what it does not know, and names it.
 func NewRouter(p *meshconfig.ServicePort) (*Router, error) {
 	r := &Router{}
 	var err error
 	if r.split, err = newSplit(p.GetBackends()); err != nil {
 		return nil, err
 	}
-	for _, route := range p.GetRoutes() {
-		if route.GetRequestTimeout() < 0 {
-			return nil, fmt.Errorf("route %q: timeout %d ms is below 0", route.GetName(), route.GetRequestTimeout())
-		}
-		matchers, err := newMatchers(route.GetMatches())
+	if r.stickiness, err = newStickiness(p.GetStickiness()); err != nil {
+		return nil, fmt.Errorf("stickiness: %w", err)
+	}
+	for _, m := range p.GetRoutes() {
+		route, err := newRoute(m)
 		if err != nil {
-			return nil, fmt.Errorf("route %q: %w", route.GetName(), err)
+			return nil, fmt.Errorf("route %q: %w", m.GetName(), err)
 		}
-		timeout := time.Duration(route.GetRequestTimeout()) * time.Millisecond
-		r.routes = append(r.routes, namedRoute{route.GetName(), matchers, timeout})
+		r.routes = append(r.routes, route)
 	}
 	for _, rule := range p.GetRules() {
 		matchers, err := newMatchers(rule.GetMatches())
@@ -68,6 +64,13 @@ func NewRouter(p *meshconfig.ServicePort) (*Router, error) {
 			return nil, fmt.Errorf("rule %q: %w", rule.GetName(), err)
 		}
 		r.rules = append(r.rules, namedSplit{rule.GetName(), matchers, split})
+	}
+	for _, m := range p.GetFaults() {
+		fault, err := newFault(m)
+		if err != nil {
+			return nil, fmt.Errorf("fault %q: %w", m.GetName(), err)
+		}
+		r.faults = append(r.faults, fault)
 	}
 	return r, nil
 }
@@ -86,15 +89,15 @@ func newMatchers(matches []*meshconfig.Match) ([]*Matcher, error) {
 
 // Route decides on an HTTP request. The first route and the first rule that match win.
 func (r *Router) Route(request *Request) Choice {
-	choice := Choice{Split: r.split}
-	for i := range r.routes {
-		if matchAny(r.routes[i].matchers, request) {
-			choice.RouteName, choice.Timeout = r.routes[i].name, r.routes[i].timeout
+	choice := Choice{Route: unrouted, Split: r.split, Stickiness: r.stickiness}
+	for _, route := range r.routes {
+		if m, ok := firstMatch(route.matchers, request); ok {
+			choice.Route, choice.Prefix = route, m.prefix()
 			break
 		}
 	}
 	for i := range r.rules {
-		if matchAny(r.rules[i].matchers, request) {
+		if _, ok := firstMatch(r.rules[i].matchers, request); ok {
 			choice.RuleName, choice.Split = r.rules[i].name, r.rules[i].split
 			break
 		}
@@ -102,15 +105,22 @@ func (r *Router) Route(request *Request) Choice {
 	return choice
 }
 
-// Connection decides on a connection that is not HTTP: no route and no rule reads it.
-func (r *Router) Connection() Choice { return Choice{Split: r.split} }
+// Connection decides on a connection that is not HTTP: no route and no rule reads it, and only where it comes from can
+// make it stick.
+func (r *Router) Connection() Choice {
+	choice := Choice{Route: unrouted, Split: r.split}
+	if r.stickiness != nil && r.stickiness.key.ofSource() {
+		choice.Stickiness = r.stickiness
+	}
+	return choice
+}
 
-// matchAny says whether one of the matchers takes the request; no matchers take every request.
-func matchAny(matchers []*Matcher, request *Request) bool {
+// firstMatch returns the first matcher that takes the request; no matchers take every request, which is nil.
+func firstMatch(matchers []*Matcher, request *Request) (*Matcher, bool) {
 	for _, m := range matchers {
 		if m.Match(request) {
-			return true
+			return m, true
 		}
 	}
-	return len(matchers) == 0
+	return nil, len(matchers) == 0
 }

@@ -20,19 +20,21 @@ type Split struct {
 	backends   []*meshconfig.WeightedBackend
 	cumulative []uint64 // of the weights
 	total      uint64
+	seeds      []uint64 // of stickiness
 }
 
 func newSplit(backends []*meshconfig.WeightedBackend) (*Split, error) {
 	if len(backends) == 0 || len(backends) > maxBackends {
 		return nil, fmt.Errorf("%d backends: want 1 to %d", len(backends), maxBackends)
 	}
-	s := &Split{backends: backends, cumulative: make([]uint64, len(backends))}
+	s := &Split{backends: backends, cumulative: make([]uint64, len(backends)), seeds: make([]uint64, len(backends))}
 	for i, b := range backends {
 		if b.GetWeight() > maxWeight {
 			return nil, fmt.Errorf("weight %d of backend %q: want 0 to %d", b.GetWeight(), b.GetName(), maxWeight)
 		}
 		s.total += uint64(b.GetWeight())
 		s.cumulative[i] = s.total
+		s.seeds[i] = backendSeed(b)
 	}
 	return s, nil
 }

@@ -53,7 +53,7 @@ func (p *Port) Route(r *evaluate.Request) Choice {
 		return Choice{port: p}
 	}
 	c := p.router.Route(r)
-	return Choice{Route: c.RouteName, Rule: c.RuleName, Timeout: c.Timeout, split: c.Split, port: p}
+	return Choice{Route: c.Route.Name, Rule: c.RuleName, Timeout: c.Route.RequestTimeout, split: c.Split, port: p}
 }
 
 // Connection decides on a connection that is not HTTP.
