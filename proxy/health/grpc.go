@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/http2"
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// Of grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
+const (
+	healthPath   = "/grpc.health.v1.Health/Check"
+	fieldService = 1 // of HealthCheckRequest
+	fieldStatus  = 1 // of HealthCheckResponse
+	serving      = 1 // of its ServingStatus
+)
+
+// prefix is the length of what stands before a message of gRPC: a flag and four bytes of its length.
+const prefix = 5
+
+// maxService bounds the name of a service, maxMessage the answer; in bytes.
+const (
+	maxService = 1 << 10
+	maxMessage = 256
+)
+
+func (c *Check) grpc(m *meshconfig.HealthCheck) error {
+	service := m.GetGrpcService()
+	if len(service) > maxService {
+		return fmt.Errorf("health_check.grpc_service: %d bytes are more than %d", len(service), maxService)
+	}
+	c.frame = make([]byte, prefix)
+	if service != "" {
+		c.frame = protowire.AppendTag(c.frame, fieldService, protowire.BytesType)
+		c.frame = protowire.AppendString(c.frame, service)
+	}
+	binary.BigEndian.PutUint32(c.frame[1:], uint32(len(c.frame)-prefix))
+	c.once, c.head.Method, c.head.Path, c.head.Length = (*Check).onceGRPC, http.MethodPost, healthPath, message.Unknown
+	c.head.Add("Content-Type", "application/grpc")
+	c.head.Add("Te", "trailers")
+	return c.headers(m)
+}
+
+// onceGRPC calls Health.Check.
+func (c *Check) onceGRPC(ctx context.Context, e *upstream.Endpoint) error {
+	call := &call{frame: c.frame, ended: make(chan error, 1)}
+	waiting := e.Open(c.request(e), false, call)
+	defer call.leave()
+	select {
+	case err := <-call.ended:
+		return err
+	case <-ctx.Done():
+		waiting.Cancel()
+		return ctx.Err()
+	}
+}
+
+// call is a stream that carries one call. It is an upstream.Opener.
+type call struct {
+	frame []byte
+	ended chan error // takes the first
+
+	answer []byte // the reader's
+
+	mu     sync.Mutex
+	stream *http2.Stream
+	left   bool
+}
+
+func (c *call) end(err error) {
+	select {
+	case c.ended <- err:
+	default:
+	}
+}
+
+// leave gives up the stream, or the one that is to come.
+func (c *call) leave() {
+	c.mu.Lock()
+	c.left = true
+	stream := c.stream
+	c.mu.Unlock()
+	if stream != nil {
+		stream.Reset(http2.Cancel)
+	}
+}
+
+// Opened implements upstream.Opener.
+func (c *call) Opened(s *http2.Stream, why *upstream.Failure) {
+	if why != nil {
+		c.end(why)
+		return
+	}
+	c.mu.Lock()
+	c.stream = s
+	left := c.left
+	c.mu.Unlock()
+	if left {
+		s.Reset(http2.Cancel)
+		return
+	}
+	s.SendData(c.frame, true)
+}
+
+// Head implements http2.Sink.
+func (c *call) Head(h *message.Head, end bool) {
+	switch {
+	case h.Status < http.StatusOK:
+	case h.Status != http.StatusOK:
+		c.end(fmt.Errorf("it answers %d", h.Status))
+	case end:
+		c.finish(h.Fields)
+	}
+}
+
+// Data implements http2.Sink. The window of a stream is larger than any answer that is taken.
+func (c *call) Data(p []byte, end bool) {
+	if len(c.answer)+len(p) > maxMessage {
+		c.end(errors.New("its answer is too long"))
+		return
+	}
+	c.answer = append(c.answer, p...)
+	if end {
+		c.end(errors.New("its answer has no grpc-status"))
+	}
+}
+
+// Trailer implements http2.Sink.
+func (c *call) Trailer(fields []message.Field) { c.finish(fields) }
+
+// Reset implements http2.Sink.
+func (c *call) Reset(why *http2.StreamError) { c.end(why) }
+
+// Drained implements http2.Sink.
+func (c *call) Drained(int) {}
+
+// finish judges the whole answer.
+func (c *call) finish(fields []message.Field) {
+	code := "none"
+	for _, f := range fields {
+		if f.Name == "grpc-status" {
+			code = f.Value
+		}
+	}
+	if code != "0" {
+		c.end(fmt.Errorf("its grpc-status is %q", code))
+		return
+	}
+	status, err := decode(c.answer)
+	if err == nil && status != serving {
+		err = fmt.Errorf("its serving status is %d", status)
+	}
+	c.end(err)
+}
+
+// decode returns the status of a HealthCheckResponse in its frame.
+func decode(p []byte) (status uint64, err error) {
+	if len(p) < prefix || p[0] != 0 || int64(binary.BigEndian.Uint32(p[1:])) != int64(len(p)-prefix) {
+		return 0, errors.New("its answer is not one message as it is")
+	}
+	for p = p[prefix:]; len(p) > 0; {
+		number, kind, n := protowire.ConsumeTag(p)
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		p = p[n:]
+		if number == fieldStatus && kind == protowire.VarintType {
+			status, n = protowire.ConsumeVarint(p)
+		} else {
+			n = protowire.ConsumeFieldValue(number, kind, p)
+		}
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		p = p[n:]
+	}
+	return status, nil
+}
