@@ -21,7 +21,11 @@ type Options struct {
 	Attach func(*State) any
 }
 
-// NewOptions reads config, either part of which may be nil. An error names the field.
+// defaultPanic is the panic threshold where nobody said anything about outliers.
+const defaultPanic = 50
+
+// NewOptions reads config, either part of which may be nil. Without an Outlier the panic threshold is 50 %. An error names
+// the field.
 func NewOptions(b *meshconfig.Balancing, o *meshconfig.Outlier, zone string) (Options, error) {
 	if _, ok := meshconfig.BalancingPolicy_name[int32(b.GetPolicy())]; !ok {
 		return Options{}, fmt.Errorf("balancing.policy: %d is none that is known", b.GetPolicy())
@@ -37,12 +41,16 @@ func NewOptions(b *meshconfig.Balancing, o *meshconfig.Outlier, zone string) (Op
 	if o.GetPanicPercent() > 100 {
 		return Options{}, fmt.Errorf("outlier.panic_percent: %d is more than 100", o.GetPanicPercent())
 	}
+	panicPercent := defaultPanic
+	if o != nil {
+		panicPercent = int(o.GetPanicPercent())
+	}
 	if b.GetIgnoreLocality() {
 		zone = ""
 	}
 	return Options{
 		Policy: b.GetPolicy(), SlowStart: time.Duration(b.GetSlowStart()) * time.Millisecond, Zone: zone,
-		PanicPercent: int(o.GetPanicPercent()),
+		PanicPercent: panicPercent,
 	}, nil
 }
 

@@ -160,15 +160,15 @@ func TestOptions(t *testing.T) {
 		want      Options
 		err       string
 	}{
-		"nothing": {want: Options{Zone: "a"}},
+		"nothing": {want: Options{Zone: "a", PanicPercent: 50}},
 		"all of it": {
 			balancing: &meshconfig.Balancing{
 				Policy: policies["ConsistentHash"], SlowStart: 1500, Hash: hash(meshconfig.HashKey_BY_COOKIE, "id").GetHash(),
 			},
-			outlier: &meshconfig.Outlier{PanicPercent: 50},
-			want:    Options{Policy: policies["ConsistentHash"], SlowStart: 1500 * time.Millisecond, Zone: "a", PanicPercent: 50},
+			outlier: &meshconfig.Outlier{PanicPercent: 30},
+			want:    Options{Policy: policies["ConsistentHash"], SlowStart: 1500 * time.Millisecond, Zone: "a", PanicPercent: 30},
 		},
-		"without zones":        {balancing: &meshconfig.Balancing{IgnoreLocality: true}},
+		"without zones":        {balancing: &meshconfig.Balancing{IgnoreLocality: true}, outlier: &meshconfig.Outlier{}},
 		"an unknown policy":    {balancing: &meshconfig.Balancing{Policy: 99}, err: "balancing.policy: 99 is none that is known"},
 		"negative slow start":  {balancing: &meshconfig.Balancing{SlowStart: -1}, err: "balancing.slow_start: -1 ms is no duration"},
 		"too long slow start":  {balancing: &meshconfig.Balancing{SlowStart: math.MaxInt64}, err: "balancing.slow_start: 9223372036854775807 ms is no duration"},
