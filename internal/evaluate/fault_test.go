@@ -135,3 +135,17 @@ func TestNewFaultRefuses(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkFault(b *testing.B) {
+	request := &Request{Method: "GET", Path: "/cart/items/42"}
+	for name, router := range map[string]*Router{
+		"none": faulty(b), "one of 10 %": faulty(b, abort("a", 10, path(prefix, "/cart"))),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				router.Fault(request, epoch.Add(-time.Hour), rand.Uint64)
+			}
+		})
+	}
+}

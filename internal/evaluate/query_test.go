@@ -211,3 +211,27 @@ func FuzzQuery(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkMatch(b *testing.B) {
+	request := &Request{
+		Method: "GET", Path: "/cart/items/42", Query: "page=2&sort=price+asc&filter=%7B%22a%22%3A1%7D&v=2", Authority: "cart.shop.svc.cluster.local:8080", Caller: web,
+	}
+	for name, match := range map[string]*meshconfig.Match{
+		"query":            query(exactValue, "v", "2"),
+		"query by regex":   query(regexValue, "v", "[0-9]+"),
+		"escaped by regex": query(regexValue, "sort", "[a-z]+ (asc|desc)"),
+		"host":             hosts("cart", "cart.shop", "*.cluster.local"),
+		"caller":           callers(&meshconfig.Caller{Identities: []string{web.String()}}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			m, err := NewMatcher(match)
+			if err != nil || !m.Match(request) {
+				b.Fatal("no match: ", err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Match(request)
+			}
+		})
+	}
+}
