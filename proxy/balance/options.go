@@ -10,7 +10,8 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// Options say how a cluster is balanced. The zero value is LeastRequest without zones, slow start and panic.
+// Options say how a cluster is balanced. The zero value is LeastRequest without zones, slow start and panic. A request that
+// has a key goes by ConsistentHash to the endpoint that the key belongs to, however new or far that is.
 type Options struct {
 	Policy    meshconfig.BalancingPolicy
 	SlowStart time.Duration // how long a new endpoint takes to its full share
