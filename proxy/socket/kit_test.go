@@ -137,3 +137,37 @@ func eventually(t testing.TB, what string, so func() bool) {
 		<-timer.C
 	}
 }
+
+// sender writes without end.
+type sender struct {
+	pieces atomic.Int64 // that were written
+	broken chan error   // gets why writing failed
+}
+
+func sending(to io.Writer) *sender {
+	s := &sender{broken: make(chan error, 1)}
+	piece := noise(20_000) // more than a record
+	go func() {
+		for {
+			if _, err := to.Write(piece); err != nil {
+				s.broken <- err
+				return
+			}
+			s.pieces.Add(1)
+		}
+	}()
+	return s
+}
+
+// halts waits until nothing more could be written for a while, in which something was so all the time.
+func (s *sender) halts(t testing.TB, so func() bool) {
+	t.Helper()
+	const while = 50 * time.Millisecond
+	last, since := int64(-1), time.Now()
+	eventually(t, "the sender is stopped", func() bool {
+		if n := s.pieces.Load(); n != last || !so() {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > while
+	})
+}

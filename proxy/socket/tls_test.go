@@ -121,21 +121,11 @@ func TestWhatIsNoRecord(t *testing.T) {
 func TestCloseBreaksAWriteOff(t *testing.T) {
 	budget := limits.NewBudget(64 << 20)
 	server, client := tlsPair(t, nil, budget)
-	done := make(chan error)
-	go func() {
-		for {
-			if _, err := client.Write(noise(1 << 20)); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	eventually(t, "the peer's window is full", func() bool { return client.busy.Load() && budget.Held() > 0 })
-	timer := time.NewTimer(50 * time.Millisecond)
-	<-timer.C
+	sent := sending(client)
+	sent.halts(t, func() bool { return client.busy.Load() && budget.Held() > 0 })
 	begun := time.Now()
 	client.Close()
-	if err := <-done; !errors.Is(err, net.ErrClosed) {
+	if err := <-sent.broken; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 	if took := time.Since(begun); took > 3*time.Second {
