@@ -4,7 +4,6 @@ package http2
 
 import (
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,27 +101,6 @@ func relayed(t testing.TB, conns, streams int) (run func(n int)) {
 func listenFor(t testing.TB, accept func(*Stream) Sink) string {
 	t.Helper()
 	return listen(t, func(c net.Conn) { serve(t, Server(c, &Config{}, accept)) })
-}
-
-// A stream costs at most four allocations where it is relayed: two streams and what joins them. Caller and endpoint, which
-// are of this package too, cost one each.
-func TestARelayedStreamCostsFourAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	run := relayed(t, 1, 8)
-	run(5000) // warm
-	const n = 20_000
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	run(n)
-	runtime.ReadMemStats(&after)
-	// The endpoint allocates its sink and its stream, the caller its stream.
-	if each := float64(after.Mallocs-before.Mallocs)/n - 3; each > 4 {
-		t.Errorf("%.2f allocations", each)
-	} else {
-		t.Logf("%.2f allocations", each)
-	}
 }
 
 // BenchmarkRelay is the trial of docs: 8 connections of 16 streams, one KiB. It counts what caller and endpoint cost, too.
