@@ -267,12 +267,15 @@ func TestRoom(t *testing.T) {
 // await waits until something is so.
 func await(t testing.TB, so func() bool) {
 	t.Helper()
-	late := time.Now().Add(patience)
+	tick, late := time.NewTicker(time.Millisecond), time.NewTimer(patience)
+	defer tick.Stop()
+	defer late.Stop()
 	for !so() {
-		if time.Now().After(late) {
+		select {
+		case <-tick.C:
+		case <-late.C:
 			t.Fatal("it does not come about")
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
