@@ -259,9 +259,14 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 
 func TestTargetsInOtherForms(t *testing.T) {
 	p := newPair(t, asHTTP, accept(t, func(c net.Conn) {
-		line, _ := bufio.NewReader(c).ReadString('\n')
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line))
+		in := bufio.NewReader(c)
+		line, _ := in.ReadString('\n')
+		host, _ := in.ReadString('\n')
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nX-Host: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+			strings.TrimSpace(line), strings.TrimSpace(host))
 	}), settings{})
+	hosts := map[string]string{"GET / HTTP/1.0": "Host: 10.96.0.1:80", "GET http://other.example/a HTTP/1.0": "Host: other.example"}
+	hosts["GET http://OTHER.example/b HTTP/1.1\r\nHost: other.example"] = "Host: OTHER.example" // the target's counts
 	cases := map[string]string{
 		"OPTIONS * HTTP/1.1\r\nHost: a":                                     "OPTIONS * HTTP/1.1",
 		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: other.example": "GET http://other.example/y?q HTTP/1.1",
@@ -269,10 +274,16 @@ func TestTargetsInOtherForms(t *testing.T) {
 		"GET /? HTTP/1.1\r\nHost: a":                                        "GET /? HTTP/1.1",
 		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                                "GET /a?b=%zz&c HTTP/1.1",
 		"GET / HTTP/1.0":                                                    "GET / HTTP/1.1",
+		"GET http://other.example/a HTTP/1.0":                               "GET http://other.example/a HTTP/1.1",
+		"GET http://OTHER.example/b HTTP/1.1\r\nHost: other.example":        "GET http://OTHER.example/b HTTP/1.1",
 	}
 	for request, want := range cases {
-		if got := raw(t, p, request+"\r\n\r\n").Header.Get("X-Line"); got != want {
+		header := raw(t, p, request+"\r\n\r\n").Header
+		if got := header.Get("X-Line"); got != want {
 			t.Errorf("%q: application got %q, want %q", request, got, want)
+		}
+		if got := header.Get("X-Host"); hosts[request] != "" && got != hosts[request] {
+			t.Errorf("%q: application got %q, want %q", request, got, hosts[request])
 		}
 	}
 }
