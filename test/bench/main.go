@@ -77,6 +77,7 @@ type options struct {
 	proxyOn, loadOn         []int
 	linkerd, heddle, proxy  string
 	base, profileDir, pgo   string
+	work                    string
 	merge, from, note       string
 	cache                   string
 }
@@ -85,6 +86,7 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "what to measure, of "+strings.Join(groups, ",")+" (default all)")
+	flags.StringVar(&o.work, "work", "", "of those, the works alone whose names have this in them")
 	names := flags.String("peers", "", "whom to measure, of "+strings.Join(peerNames, ",")+" (default all)")
 	topologies := flags.String("topology", "", "pair, plain or both with a comma (default both)")
 	flags.IntVar(&o.rounds, "rounds", 9, "interleaved rounds")

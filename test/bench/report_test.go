@@ -137,7 +137,10 @@ func TestFlags(t *testing.T) {
 	if err != nil || o.rounds != 5 || len(o.peers) != 2 || len(o.topologies) != 1 || o.duration != time.Second {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if got := selected(o.only, true); len(got) != 3 {
+	if got := selected(o.only, true, ""); len(got) != 3 {
+		t.Error(got)
+	}
+	if got := selected(o.only, true, "8,000"); len(got) != 1 || got[0].Connections != 8000 {
 		t.Error(got)
 	}
 	for _, args := range [][]string{{"-only", "http9"}, {"-peers", "squid"}, {"-topology", "ring"}, {"-rounds", "0"}, {"-proxy-cpus", "x"}} {

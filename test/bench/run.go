@@ -169,7 +169,7 @@ type running struct {
 
 // topology starts all peers so, and measures them.
 func (r *run) topology(ctx context.Context, topology peers.Topology) error {
-	works := selected(r.only, r.quick)
+	works := selected(r.only, r.quick, r.work)
 	if len(works) == 0 {
 		return nil
 	}
