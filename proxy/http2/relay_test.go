@@ -4,6 +4,7 @@ package http2
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,8 +37,9 @@ func (r *ready) Drained(int)             {}
 
 // asker asks again as soon as it has an answer, as long as there is something left to ask.
 type asker struct {
-	c    *Conn
-	load *load
+	c      *Conn
+	load   *load
+	source *Conn // whose events it asks from
 }
 
 // load is what all askers share.
@@ -57,7 +59,7 @@ func (a *asker) ask() {
 	}
 }
 
-func (a *asker) Source() *Conn            { return a.c }
+func (a *asker) Source() *Conn            { return a.source }
 func (a *asker) Head(*message.Head, bool) {}
 func (a *asker) Data(_ []byte, end bool) {
 	if end {
@@ -85,7 +87,7 @@ func relayed(t testing.TB, conns, streams int) (run func(n int)) {
 	for range conns {
 		c := client(t, address, &Config{})
 		for range streams {
-			askers = append(askers, &asker{c, l})
+			askers = append(askers, &asker{c, l, c})
 		}
 	}
 	return func(n int) {
@@ -101,6 +103,29 @@ func relayed(t testing.TB, conns, streams int) (run func(n int)) {
 func listenFor(t testing.TB, accept func(*Stream) Sink) string {
 	t.Helper()
 	return listen(t, func(c net.Conn) { serve(t, Server(c, &Config{}, accept)) })
+}
+
+// On one processor, what many callers' readers send on one connection leaves together, though each of them wakes its writer.
+func TestOneWriteForManyCallers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	c := client(t, listenFor(t, func(s *Stream) Sink { return &ready{s, &message.Head{Status: 200}} }), &Config{})
+	writes := func() uint32 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.writes
+	}
+	const callers = 32
+	l := &load{question: message.Head{Method: "GET", Scheme: "http", Authority: "a.test", Path: "/"}}
+	l.left.Store(callers)
+	l.done.Add(callers)
+	before := writes()
+	for range callers {
+		go (&asker{c, l, nil}).ask()
+	}
+	l.done.Wait()
+	if n := writes() - before; n > callers/4 {
+		t.Errorf("%d writes for %d callers", n, callers)
+	}
 }
 
 // BenchmarkRelay is the trial of docs: 8 connections of 16 streams, one KiB. It counts what caller and endpoint cost, too.
