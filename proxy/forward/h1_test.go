@@ -296,7 +296,7 @@ func TestHTTP10Callers(t *testing.T) {
 	}
 	c.say("GET /stream HTTP/1.0\r\nHost: cart\r\nConnection: keep-alive\r\n\r\n")
 	if got, err := io.ReadAll(c.in); err != nil || !strings.HasSuffix(string(got), "\r\n\r\nHTTP/1.1") || strings.Contains(string(got), "chunked") {
-		t.Errorf("got %q, %v, %+v", got, err, p.client.events.all())
+		t.Errorf("got %q, %v, %+v", got, err, p.client.events.All())
 	}
 }
 

@@ -207,21 +207,21 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			before := len(p.client.events.all())
+			before := len(p.client.events.All())
 			response := raw(t, p, c.request)
 			body, _ := io.ReadAll(response.Body)
 			if response.StatusCode != c.status || response.Header.Get("heddle-reason") != "bad_request" ||
 				!strings.HasPrefix(string(body), "heddle: bad_request: ") {
 				t.Errorf("status %d, reason %q, body %q", response.StatusCode, response.Header.Get("heddle-reason"), body)
 			}
-			eventually(t, "it is counted", func() bool { return len(p.client.events.all()) > before })
-			e := p.client.events.all()[before]
+			eventually(t, "it is counted", func() bool { return len(p.client.events.All()) > before })
+			e := p.client.events.All()[before]
 			if e.Reason != refusal.BadRequest || e.Status != c.status || e.Labels.Service != cart {
 				t.Errorf("event %+v", e)
 			}
 		})
 	}
-	if n := len(p.server.events.all()); n != 0 {
+	if n := len(p.server.events.All()); n != 0 {
 		t.Errorf("%d requests reached the server", n)
 	}
 }
@@ -238,7 +238,7 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 		"with a length and a coding": "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\nx",
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(p.server.events.all())
+			before := len(p.server.events.All())
 			conn := dial(t, p.server, p.inside.String())
 			io.WriteString(conn, request)
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -249,8 +249,8 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 			if response.StatusCode < 400 || response.StatusCode > 501 || response.Header.Get("heddle-reason") != "bad_request" {
 				t.Errorf("status %d, header %v", response.StatusCode, response.Header)
 			}
-			eventually(t, "it is counted", func() bool { return len(p.server.events.all()) > before })
-			if e := p.server.events.all()[before]; e.Reason != refusal.BadRequest || e.MTLS {
+			eventually(t, "it is counted", func() bool { return len(p.server.events.All()) > before })
+			if e := p.server.events.All()[before]; e.Reason != refusal.BadRequest || e.MTLS {
 				t.Errorf("event %+v", e)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -218,7 +219,9 @@ func (e *Events) Observe(event *observe.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.events) < 10_000 { // a fuzz target makes more than anybody looks at
-		e.events = append(e.events, *event)
+		kept := *event
+		kept.Method, kept.Path = strings.Clone(event.Method), strings.Clone(event.Path) // they last as long as the call
+		e.events = append(e.events, kept)
 	}
 }
 
