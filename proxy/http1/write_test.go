@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -318,7 +319,7 @@ func writeLarge(t *testing.T, kind string, length int64, size int) {
 	m := &memory{}
 	var to, from net.Conn = m, m
 	if kind != "memory" {
-		to, from = pair(t)
+		to, from = testconn.TCP(t)
 	}
 	if kind == "wrapped" {
 		to = &reading{Conn: to}

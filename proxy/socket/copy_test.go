@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 )
 
 const much = 3<<20 + 12345
@@ -83,8 +84,8 @@ func TestCopy(t *testing.T) {
 
 // Between TCP connections bytes pass through a pipe of the kernel's and none of our buffers.
 func TestPlaintextIsSpliced(t *testing.T) {
-	a, aFar := tcpPair(t)
-	b, bFar := tcpPair(t)
+	a, aFar := testconn.TCP(t)
+	b, bFar := testconn.TCP(t)
 	s, err := newSplicer(b, a, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +209,7 @@ func TestCopyOfWhatBreaks(t *testing.T) {
 		"TLS that was closed too": {"TLS, dialled", nil, net.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			to, _ := tcpPair(t)
+			to, _ := testconn.TCP(t)
 			from := links(t, nil)[c.side]()
 			switch {
 			case c.cut == nil:
@@ -273,8 +274,8 @@ func (a *begun) Under() net.Conn {
 }
 
 func TestWhatWasLookedAtComesFirst(t *testing.T) {
-	a, aFar := tcpPair(t)
-	b, bFar := tcpPair(t)
+	a, aFar := testconn.TCP(t)
+	b, bFar := testconn.TCP(t)
 	from := &begun{a, []byte("first ")}
 	if err := Wait(from); err != nil {
 		t.Error(err)
@@ -292,7 +293,7 @@ func TestWhatWasLookedAtComesFirst(t *testing.T) {
 
 // Mesh TLS begins with a ClientHello that somebody has looked at; what comes later is read of the socket all the same.
 func TestTLSOfWhatWasLookedAt(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	budget := limits.NewBudget(1 << 20)
 	client := Client(far, config(t), nil)
 	done := make(chan error, 1)

@@ -14,28 +14,9 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 )
-
-// tcpPair returns both ends of a connection over loopback.
-func tcpPair(t testing.TB) (near, far *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return b.(*net.TCPConn), a.(*net.TCPConn)
-}
 
 // config is that of either end.
 func config(t testing.TB) *tls.Config {
@@ -66,7 +47,7 @@ func secure(t testing.TB, near, far net.Conn, ofServer, ofClient *limits.Budget)
 
 func tlsPair(t testing.TB, ofServer, ofClient *limits.Budget) (server, client *TLS) {
 	t.Helper()
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	return secure(t, near, far, ofServer, ofClient)
 }
 
@@ -83,7 +64,7 @@ func links(t testing.TB, budget *limits.Budget) map[string]func() link {
 	t.Helper()
 	return map[string]func() link{
 		"plain": func() link {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			return link{near, far}
 		},
 		"TLS, dialled": func() link {

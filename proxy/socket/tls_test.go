@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 )
 
 // A large write leaves in one system call and is read in few.
 func TestManyRecordsPerSystemCall(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	counted := &counting{Conn: far}
 	server, client := secure(t, near, counted, nil, nil)
 	counted.writes.Store(0)
@@ -37,7 +38,7 @@ func TestManyRecordsPerSystemCall(t *testing.T) {
 		t.Errorf("%d writes of %d bytes took %d system calls", 10, len(payload), n)
 	}
 
-	near, far = tcpPair(t)
+	near, far = testconn.TCP(t)
 	server, client = secure(t, near, far, nil, nil)
 	if _, err := client.Write(payload); err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func (d *dribble) Read(b []byte) (int, error) { return d.Conn.Read(b[:min(len(b)
 
 func TestRecordsInPieces(t *testing.T) {
 	for _, most := range []int{1, 4, 5, 6, 7, 100, recordMost, recordMost + 3} {
-		near, far := tcpPair(t)
+		near, far := testconn.TCP(t)
 		server, client := secure(t, &dribble{near, most}, far, nil, nil)
 		go func() {
 			for n := range 20 {
@@ -105,7 +106,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 		"half a header":      "\x16\x03",
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			budget := limits.NewBudget(1 << 20)
 			server := Server(near, config(t), budget)
 			go func() { io.WriteString(far, sent); far.CloseWrite(); io.Copy(io.Discard, far) }()
@@ -179,7 +180,7 @@ func (b *breaking) Write(p []byte) (int, error) {
 func TestAWriteThatBreaksSaysWhatMayHaveArrived(t *testing.T) {
 	for name, left := range map[string]int{"nothing": 0, "some records": 2 * recordMost, "all but a byte": 4*recordMost - 1} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			wire := &breaking{Conn: far, left: -1}
 			_, client := secure(t, near, wire, nil, nil)
 			wire.left = left
