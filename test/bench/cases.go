@@ -52,7 +52,7 @@ var works = []work{
 }
 
 // groups are what -only takes.
-var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "size"}
+var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "limits", "size"}
 
 // selected returns the works of groups: those with named in their names, if that is not empty, otherwise in quick mode
 // those that are part of it.

@@ -33,6 +33,8 @@ func main() {
 		err = origin(ctx, os.Args[2])
 	case len(os.Args) > 2 && os.Args[1] == "load":
 		err = load(ctx, os.Args[2], os.Stdout)
+	case len(os.Args) > 2 && os.Args[1] == "attack":
+		err = attackUntil(ctx, os.Args[2], os.Stdout)
 	default:
 		err = bench(ctx, os.Args[1:], os.Stdout)
 	}
