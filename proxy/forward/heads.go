@@ -73,8 +73,8 @@ func (x *exchange) upstreamVersion() upstream.Version {
 		return upstream.HTTP1
 	case meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
 		return upstream.HTTP2
-	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS,
-		meshconfig.Protocol_PROTOCOL_OPAQUE:
+	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_HTTP, meshconfig.Protocol_PROTOCOL_TCP,
+		meshconfig.Protocol_PROTOCOL_TLS, meshconfig.Protocol_PROTOCOL_OPAQUE:
 	}
 	return x.version
 }
