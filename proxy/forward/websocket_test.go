@@ -299,3 +299,13 @@ func TestATranslatedTunnelEndsWhenItsServerIsGone(t *testing.T) {
 		})
 	}
 }
+
+// Of what an extended CONNECT can be for, HTTP/1.1 has a handshake for WebSocket alone.
+func TestAnExtendedConnectOfAnotherProtocolIsNotMadeAnUpgrade(t *testing.T) {
+	p := newPair(t, asHTTP, httpApp(t, func(http.ResponseWriter, *http.Request) { t.Error("the application was asked") }), settings{})
+	caller := caller2(t, p.at)
+	caller.ask(1, false, "CONNECT", "/", ":protocol", "connect-udp")
+	if f := caller.wantHead(); field(f, ":status") != "501" || field(f, "heddle-reason") != "bad_request" {
+		t.Errorf("answer %v", f.Fields)
+	}
+}
