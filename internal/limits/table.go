@@ -55,7 +55,7 @@ var table = []Limit{
 	period(Idle, 10*time.Minute, time.Second, 24*time.Hour, func(s *Set) *time.Duration { return &s.Idle },
 		"time between requests of a caller's connection, and outbound before the first", "the connection is closed; GOAWAY"),
 	period(HalfClosed, time.Hour, time.Second, 7*24*time.Hour, func(s *Set) *time.Duration { return &s.HalfClosed },
-		"silence of a TCP connection that one side has ended", "the connection is closed"),
+		"silence of a TCP connection, upgrade or tunnel that one side has ended", "the connection is closed; RST_STREAM"),
 	period(Grace, 20*time.Millisecond, time.Nanosecond, 10*time.Second, func(s *Set) *time.Duration { return &s.Grace },
 		"time that a caller has to speak, on a port that nobody declared, before its server is dialled so that it may", "the server is dialled; nothing is counted"),
 	count(Pipelined, 100, 1, 100_000, func(s *Set) *int { return &s.Pipelined },
