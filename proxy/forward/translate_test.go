@@ -238,6 +238,16 @@ func TestRequestsOfHTTP1ToAServerOfHTTP2(t *testing.T) {
 			},
 			"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n",
 		},
+		"a trailer that nobody announced, but the caller wants": {
+			"GET / HTTP/1.1\r\nHost: cart\r\nTE: trailers\r\nConnection: te\r\n\r\n",
+			[]string{":method GET, :scheme http, :path /, :authority cart, te trailers, " + cert},
+			func(p *peer2, s uint32) {
+				p.head(s, false, ":status", "200", "content-length", "2")
+				p.framer.WriteData(s, false, []byte("ok"))
+				p.head(s, true, "x-status", "0")
+			},
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-status: 0\r\n\r\n",
+		},
 		"an upgrade that HTTP/2 does not have": {
 			"GET / HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 			[]string{":method GET, :scheme http, :path /, :authority cart, " + cert},
