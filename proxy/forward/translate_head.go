@@ -86,7 +86,8 @@ func cloneHead(h *message.Head) message.Head {
 	}
 	kept.Fields = make([]message.Field, len(h.Fields), len(h.Fields)+1)
 	for i, f := range h.Fields {
-		kept.Fields[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+		f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+		kept.Fields[i] = f
 	}
 	return kept
 }

@@ -168,7 +168,7 @@ func (s *Stream) SendTrailer(fields []message.Field) {
 	if s.pending.size > 0 {
 		s.trailer = make([]message.Field, len(fields))
 		for i, f := range fields {
-			s.trailer[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+			s.trailer[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value), NeverIndexed: f.NeverIndexed}
 		}
 		return
 	}

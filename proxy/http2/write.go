@@ -348,6 +348,8 @@ func (e *encoder) passed(b []byte, f *message.Field) []byte {
 			return b
 		}
 		return e.field(b, "te", "trailers")
+	case f.NeverIndexed:
+		return e.never(b, f.Name, f.Value)
 	}
 	return e.field(b, f.Name, f.Value)
 }
