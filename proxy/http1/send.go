@@ -4,7 +4,6 @@ package http1
 
 import (
 	"errors"
-	"net"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -28,8 +27,6 @@ type output struct {
 
 	written atomic.Int64  // bytes that the connection has taken, ever
 	armed   time.Duration // the write deadline of the connection, since epoch, or 0
-	vectors [3][]byte
-	buffers net.Buffers
 }
 
 func (o *output) ended() bool {
@@ -137,12 +134,9 @@ func (o *output) fail(err error) error {
 func (c *Conn) through(p, end []byte) error {
 	o := &c.out
 	c.armSend()
-	if tcp, ok := beneath(c.net).(*net.TCPConn); ok {
-		o.vectors = [3][]byte{o.buf.b[:o.n], p, end}
-		o.buffers = o.vectors[:]
-		n, err := o.buffers.WriteTo(tcp)
-		o.written.Add(n)
-		clear(o.vectors[:])
+	if tcp, ok := socket.Beneath(c.net).(*socket.TCP); ok {
+		n, err := tcp.WriteParts(o.buf.b[:o.n], p, end)
+		o.written.Add(int64(n))
 		o.n = 0
 		o.release()
 		return c.sent(err)
@@ -168,17 +162,6 @@ func (c *Conn) through(p, end []byte) error {
 		o.append(p)
 	}
 	return nil
-}
-
-// beneath returns the connection that writes the same bytes, below what is around it.
-func beneath(c net.Conn) net.Conn {
-	for {
-		around, ok := c.(socket.Around)
-		if !ok {
-			return c
-		}
-		c = around.NetConn()
-	}
 }
 
 // End ends the content. Trailer fields go with chunks alone; other framing cannot carry them and drops them. It returns

@@ -204,7 +204,7 @@ func (l *Listener) carry(ctx context.Context, c *net.TCPConn) {
 		l.refuse(c, NotRedirected, fmt.Errorf("%v is not an address of this pod", dst.Addr()))
 		return
 	}
-	l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(c), Source: remote(c), Destination: dst})
+	l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(socket.Cheap(c)), Source: remote(c), Destination: dst})
 }
 
 func remote(c net.Conn) netip.AddrPort {
