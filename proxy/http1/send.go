@@ -141,27 +141,29 @@ func (c *Conn) through(p, end []byte) error {
 		o.release()
 		return c.sent(err)
 	}
-	// TLS copies anyway: whole buffers make whole records.
-	n := copy(o.buf.b[o.n:], p)
-	o.n += n
-	if p = p[n:]; len(p) >= len(o.buf.b) {
+	// TLS copies anyway: what leaves together makes whole records, in one system call.
+	for {
+		if o.buf == nil {
+			o.buf = newBuffer(min(len(p)+len(end), mediumBuffer))
+		}
+		if more := o.n + len(p) + len(end); more > len(o.buf.b) && len(o.buf.b) < mediumBuffer {
+			larger := newBuffer(min(more, mediumBuffer))
+			copy(larger.b, o.buf.b[:o.n])
+			o.buf.free()
+			o.buf = larger
+		}
+		for _, part := range [...]*[]byte{&p, &end} {
+			n := copy(o.buf.b[o.n:], *part)
+			o.n += n
+			*part = (*part)[n:]
+		}
+		if len(p) == 0 && len(end) == 0 {
+			return nil
+		}
 		if err := c.Flush(); err != nil {
 			return err
 		}
-		n, err := c.net.Write(p)
-		o.written.Add(int64(n))
-		if err != nil {
-			return c.sent(err)
-		}
-		p = nil
 	}
-	for _, p := range [...][]byte{p, end} {
-		if err := c.space(len(p)); err != nil {
-			return err
-		}
-		o.append(p)
-	}
-	return nil
 }
 
 // End ends the content. Trailer fields go with chunks alone; other framing cannot carry them and drops them. It returns

@@ -373,3 +373,22 @@ func TestRecall(t *testing.T) {
 		t.Errorf("got %q, want %q, for good", m.out, want)
 	}
 }
+
+// Towards what is no TCP a message leaves in as few writes as buffers allow.
+func TestContentLeavesWithItsHead(t *testing.T) {
+	for size, want := range map[int]int{100: 1, 16 << 10: 1, 60 << 10: 1, 64 << 10: 2, 150 << 10: 3} {
+		for _, length := range []int64{int64(size), message.Unknown} {
+			below := &memory{}
+			c := New(below, &defaults, nil)
+			if err := c.WriteResponse(&message.Head{Status: 200, Length: length}); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Write(make([]byte, size)); n != size || err != nil {
+				t.Fatalf("wrote %d, %v", n, err)
+			}
+			if err := errors.Join(c.End(nil), c.Flush()); err != nil || below.writes != want {
+				t.Errorf("%d bytes left in %d writes, %v", size, below.writes, err)
+			}
+		}
+	}
+}

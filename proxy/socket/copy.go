@@ -97,7 +97,7 @@ func copyTLS(to net.Conn, from *TLS, budget *limits.Budget) (total int64, err er
 		}
 		buffer := borrow(budget)
 		var n int
-		n, err = from.readAll(buffer)
+		n, err = from.Read(buffer)
 		var wrote int64
 		wrote, err = write(to, buffer[:n], err)
 		giveBack(budget, buffer)

@@ -191,3 +191,41 @@ func TestAWriteThatBreaksSaysWhatMayHaveArrived(t *testing.T) {
 		})
 	}
 }
+
+// What came behind other records is told after them, and is not waited for.
+func TestTheEndBehindOtherRecords(t *testing.T) {
+	for what, c := range map[string]struct {
+		end  func(*TLS)
+		want error
+	}{
+		"in good order": {func(c *TLS) { c.CloseWrite() }, io.EOF},
+		"a bad record":  {func(c *TLS) { c.records.Conn.Write(append([]byte{23, 3, 3, 0, 64}, noise(64)...)) }, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ours, theirs := tlsPair(t, nil, nil)
+			for range 3 {
+				io.WriteString(theirs, "abc")
+			}
+			c.end(theirs)
+			eventually(t, "it has not all come", func() bool {
+				ours.records.source.fill()
+				return ours.records.here() > 3*(recordHeader+recordSealed+3)+recordHeader
+			})
+			got := make([]byte, 100)
+			if n, err := ours.Read(got); string(got[:n]) != "abcabcabc" || err != nil {
+				t.Errorf("read %q, %v", got[:n], err)
+			}
+			if ours.Quiet() {
+				t.Error("it is quiet")
+			}
+			for range 2 {
+				if err := Wait(ours); err != nil {
+					t.Error(err)
+				}
+				if n, err := ours.Read(got); n != 0 || err == nil || c.want != nil && !errors.Is(err, c.want) {
+					t.Errorf("read %d bytes, %v", n, err)
+				}
+			}
+		})
+	}
+}
