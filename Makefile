@@ -18,6 +18,8 @@ GOLANGCI    := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 CLUSTER_CMD := bin/cluster -provider $(CLUSTER)
 # The packages whose tests need a real API server.
 API_SERVER_TESTS := test/envtest|controllers|cmd/operator|internal/issue|webhook
+# The packages with tests of what a request allocates: the race detector allocates, too, and makes pools forget.
+ALLOC_TESTS := ./proxy/forward ./proxy/http1 ./proxy/http2
 MODULES     := . tools/proto tools/images tools/olm tools/conformance test/cluster
 
 export CGO_ENABLED ?= 0
@@ -94,8 +96,9 @@ verify: ## Generated files, go.mod files and kustomizations are what the sources
 test: test-unit test-envtest test-e2e ## All tests, the real cluster's included
 
 .PHONY: test-unit
-test-unit: ## Unit, golden, property, pipeline and architecture tests, with the race detector
+test-unit: ## Unit, golden, property, pipeline and architecture tests, with the race detector; what allocates, without
 	CGO_ENABLED=1 go test -race -timeout 10m $$(go list ./... | grep -vE '/($(API_SERVER_TESTS)|test/e2e)(/|$$)')
+	go test -run Alloc $(ALLOC_TESTS) | awk '{print} /no tests to run|no test files/ {none = 1} END {exit none}'
 	@for m in tools/images tools/olm test/cluster; do (cd $$m && go test ./...) || exit 1; done
 
 .PHONY: test-envtest

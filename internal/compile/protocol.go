@@ -28,9 +28,10 @@ var protocolNames = []v1alpha1.PortProtocol{
 
 // appProtocols are the values of a Service's appProtocol, and the names of ports up to the first dash ("http-metrics"),
 // as other meshes read them. "kubernetes.io/" stands before those of KEP-3726. The databases are here because their
-// servers speak first, which costs a wait where nothing is declared.
+// servers speak first, which costs a wait where nothing is declared. "http" is any version: many servers take HTTP/2 with
+// prior knowledge on such a port, and whoever calls one with it knows that.
 var appProtocols = map[string]meshconfig.Protocol{
-	"http":     meshconfig.Protocol_PROTOCOL_HTTP1,
+	"http":     meshconfig.Protocol_PROTOCOL_HTTP,
 	"http1":    meshconfig.Protocol_PROTOCOL_HTTP1,
 	"ws":       meshconfig.Protocol_PROTOCOL_HTTP1,
 	"grpc-web": meshconfig.Protocol_PROTOCOL_HTTP1,

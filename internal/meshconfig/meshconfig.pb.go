@@ -30,12 +30,13 @@ type Protocol int32
 
 const (
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0 // not declared: detected within a bounded time
-	Protocol_PROTOCOL_HTTP1       Protocol = 1
-	Protocol_PROTOCOL_HTTP2       Protocol = 2
+	Protocol_PROTOCOL_HTTP1       Protocol = 1 // towards the application, whatever the caller speaks
+	Protocol_PROTOCOL_HTTP2       Protocol = 2 // the same
 	Protocol_PROTOCOL_GRPC        Protocol = 3
 	Protocol_PROTOCOL_TCP         Protocol = 4
 	Protocol_PROTOCOL_TLS         Protocol = 5
 	Protocol_PROTOCOL_OPAQUE      Protocol = 6
+	Protocol_PROTOCOL_HTTP        Protocol = 7 // of the version that the caller speaks
 )
 
 // Enum value maps for Protocol.
@@ -48,6 +49,7 @@ var (
 		4: "PROTOCOL_TCP",
 		5: "PROTOCOL_TLS",
 		6: "PROTOCOL_OPAQUE",
+		7: "PROTOCOL_HTTP",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
@@ -57,6 +59,7 @@ var (
 		"PROTOCOL_TCP":         4,
 		"PROTOCOL_TLS":         5,
 		"PROTOCOL_OPAQUE":      6,
+		"PROTOCOL_HTTP":        7,
 	}
 )
 
@@ -3810,7 +3813,7 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\bprotocol\x18\x02 \x01(\x0e2\x1e.heddle.meshconfig.v1.ProtocolR\bprotocol\x12\x18\n" +
 	"\aservice\x18\x03 \x01(\tR\aservice\x12\x1c\n" +
 	"\tplaintext\x18\x04 \x01(\bR\tplaintext\x12'\n" +
-	"\x0fplaintext_until\x18\x05 \x01(\x03R\x0eplaintextUntil*\x98\x01\n" +
+	"\x0fplaintext_until\x18\x05 \x01(\x03R\x0eplaintextUntil*\xab\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n" +
@@ -3818,7 +3821,8 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\rPROTOCOL_GRPC\x10\x03\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x04\x12\x10\n" +
 	"\fPROTOCOL_TLS\x10\x05\x12\x13\n" +
-	"\x0fPROTOCOL_OPAQUE\x10\x06*m\n" +
+	"\x0fPROTOCOL_OPAQUE\x10\x06\x12\x11\n" +
+	"\rPROTOCOL_HTTP\x10\a*m\n" +
 	"\bMTLSMode\x12\x19\n" +
 	"\x15MTLS_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10MTLS_MODE_STRICT\x10\x01\x12\x18\n" +

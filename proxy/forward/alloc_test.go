@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !race
+
 package forward_test
 
 import (
@@ -107,9 +109,6 @@ func (p *pingPong) exchange(tb testing.TB) {
 }
 
 func TestAWarmRequestOfHTTP1AllocatesNothing(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector makes pools forget")
-	}
 	for name, m := range messages {
 		for _, inbound := range []bool{false, true} {
 			t.Run(map[bool]string{false: "outbound, ", true: "inbound, "}[inbound]+name, func(t *testing.T) {

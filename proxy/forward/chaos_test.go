@@ -99,8 +99,8 @@ func TestNothingIsLeftOfWhatGoesWrong(t *testing.T) {
 				case 4:
 					p.client.endpoints(cart, shop, p.inside)
 				}
-				target := len(p.client.events.all()) + 5
-				eventuallyOr(ctx, func() bool { return len(p.client.events.all()) >= target })
+				target := len(p.client.events.All()) + 5
+				eventuallyOr(ctx, func() bool { return len(p.client.events.All()) >= target })
 			}
 		})
 		for range workers {

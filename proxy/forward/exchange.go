@@ -129,15 +129,11 @@ func (x *exchange) read() *refusal.Error {
 	if r.Method == methodConnect && r.Protocol == "" || raw == "*" && r.Method == methodOptions {
 		return nil
 	}
-	if raw == "" && r.Scheme != "" {
-		raw = "/" // of the absolute form
-		x.changed = true
-	}
 	path, ok := evaluate.NormalizePath(raw)
 	if !ok {
 		return refusal.Newf(refusal.BadRequest, "the path can be read in two ways, or holds characters that a path must not have")
 	}
-	x.changed = x.changed || path != raw
+	x.changed = path != raw
 	x.path, x.event.Path = path, path
 	return nil
 }

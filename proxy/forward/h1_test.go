@@ -4,12 +4,14 @@ package forward_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,8 +19,10 @@ import (
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
 // until reads up to and with a text, and returns all that it read.
@@ -292,7 +296,7 @@ func TestHTTP10Callers(t *testing.T) {
 	}
 	c.say("GET /stream HTTP/1.0\r\nHost: cart\r\nConnection: keep-alive\r\n\r\n")
 	if got, err := io.ReadAll(c.in); err != nil || !strings.HasSuffix(string(got), "\r\n\r\nHTTP/1.1") || strings.Contains(string(got), "chunked") {
-		t.Errorf("got %q, %v, %+v", got, err, p.client.events.all())
+		t.Errorf("got %q, %v, %+v", got, err, p.client.events.All())
 	}
 }
 
@@ -402,5 +406,50 @@ func TestASecondTrySendsTheSameTrailer(t *testing.T) {
 	}
 	if got := <-second; !strings.HasSuffix(got, "\r\n0\r\nX-Last: 1\r\n\r\n") {
 		t.Errorf("the second try had %q", got)
+	}
+}
+
+// An endpoint that has answered may not read the rest of the request. It holds the caller's connection for a moment only.
+func TestAnEndpointThatAnswersEarlyAndDoesNotReadHoldsNobody(t *testing.T) {
+	var dials atomic.Int64
+	asked, over := make(chan struct{}), make(chan struct{})
+	server := func(c net.Conn) {
+		in := bufio.NewReaderSize(c, 16) // a pipe gives what is read, no more
+		first := dials.Add(1) == 1
+		until(t, in, "\r\n\r\n")
+		if first {
+			close(asked)
+			c.Read(make([]byte, 1)) // of the content, so that the rest is being written
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		<-over
+		c.Close()
+	}
+	var serving sync.WaitGroup
+	s := settings{upstream: upstream.Options{Dial: func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		serving.Go(func() { server(far) })
+		return near, nil
+	}}}
+	defer serving.Wait()
+	defer close(over)
+	p := start(t, testpki.NewAuthority(t), web, false, s)
+	p.service(asHTTP, nil, 1)
+	p.endpoints(cart, identity.ID{}, nobody())
+	at := p.listen(netip.AddrPortFrom(cartIP, 80))
+	conn := dial(t, p, at.String())
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	c := &talk{t, conn, bufio.NewReader(conn)}
+	c.say("POST /1 HTTP/1.1\r\nHost: cart\r\nContent-Length: 10\r\n\r\n")
+	<-asked
+	c.say("0123456789")
+	c.say("GET /2 HTTP/1.1\r\nHost: cart\r\n\r\n")
+	for _, method := range []string{"POST", "GET"} {
+		if r, body := c.hear(method); r.StatusCode != http.StatusOK || r.Close {
+			t.Errorf("%s: status %d %s, close %v", method, r.StatusCode, body, r.Close)
+		}
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("%d connections, want another one for the second request", n)
 	}
 }

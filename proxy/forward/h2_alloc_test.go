@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !race
+
 package forward_test
 
 import (
@@ -180,9 +182,6 @@ func plainProxy2(tb testing.TB, inbound bool, app netip.AddrPort) netip.AddrPort
 }
 
 func TestAWarmStreamAllocatesLittle(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector makes pools forget")
-	}
 	for name, content := range map[string]int{"without content": 0, "with content of 1 KiB": 1024} {
 		for _, inbound := range []bool{false, true} {
 			t.Run(map[bool]string{false: "outbound, ", true: "inbound, "}[inbound]+name, func(t *testing.T) {

@@ -4,9 +4,11 @@ package forward
 
 import (
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -41,6 +43,7 @@ type h2state struct {
 	exchange
 	in, out message.Head // as it came, and as it is sent
 	upload  h2upload
+	half    *time.Timer // of a tunnel that one side has ended; or nil
 }
 
 var h2states = sync.Pool{New: func() any { return new(h2state) }}
@@ -252,9 +255,36 @@ func (r *h2relay) flown(t *h2try, n int) {
 
 // settle ends the request when all of it and of the answer is on its way. The lock is held.
 func (r *h2relay) settle() {
-	if r.ended && r.waiting == 0 && r.upload.ended && r.try.stream != nil {
+	switch {
+	case r.ended && r.waiting == 0 && r.upload.ended && r.try.stream != nil:
 		r.end()
+	case r.tunnel && r.answered && r.ended != r.upload.ended:
+		r.limitHalf()
 	}
+}
+
+// limitHalf gives the side of a tunnel that is still open a time to send something. The lock is held.
+func (r *h2relay) limitHalf() {
+	after := r.on.side.Limits.HalfClosed
+	if r.half != nil {
+		r.half.Reset(after)
+		return
+	}
+	r.half = time.AfterFunc(after, r.silent)
+}
+
+// silent runs when a tunnel that one side has ended has carried nothing for too long.
+func (r *h2relay) silent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.on.side.Count.Exceeded(limits.HalfClosed)
+	r.event.Err = os.ErrDeadlineExceeded
+	r.abandon(http2.Cancel)
+	r.caller.Reset(http2.Cancel)
+	r.end()
 }
 
 // abandon leaves the endpoint's stream, if there is one. The lock is held.
@@ -279,6 +309,10 @@ func (r *h2relay) end() {
 	r.over = true
 	if r.timer != nil {
 		r.timer.Stop()
+	}
+	if r.half != nil {
+		r.half.Stop()
+		r.half = nil
 	}
 	r.finish()
 	r.upload.release()

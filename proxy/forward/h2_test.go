@@ -281,7 +281,7 @@ func TestAServerThatEndsItsConnectionsCostsNoRequest(t *testing.T) {
 	if served.Load() != 4*n {
 		t.Errorf("served %d, want %d", served.Load(), 4*n)
 	}
-	for _, e := range p.server.events.all() {
+	for _, e := range p.server.events.All() {
 		if e.Attempts != 1 {
 			t.Errorf("event %+v", e)
 		}

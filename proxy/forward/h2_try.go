@@ -3,6 +3,8 @@
 package forward
 
 import (
+	"net/http"
+
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -52,6 +54,12 @@ func (t *h2try) open() {
 	endpoint, out, end := r.pick.Endpoint, &r.out, r.upload.isEmpty()
 	t.whole = end
 	version := r.upstreamVersion()
+	if version == upstream.HTTP1 && r.request.Protocol != "" && !message.EqualFold(r.request.Protocol, protocolWebSocket) {
+		r.status = http.StatusNotImplemented // RFC 9220, section 3
+		r.turnDown(refusal.Newf(refusal.BadRequest, "an extended CONNECT to a server of HTTP/1.1 can be for WebSocket only"))
+		r.mu.Unlock()
+		return
+	}
 	r.mu.Unlock()
 	if version == upstream.HTTP1 {
 		t.translate(endpoint, out, end)

@@ -73,8 +73,8 @@ func (x *exchange) upstreamVersion() upstream.Version {
 		return upstream.HTTP1
 	case meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
 		return upstream.HTTP2
-	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS,
-		meshconfig.Protocol_PROTOCOL_OPAQUE:
+	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_HTTP, meshconfig.Protocol_PROTOCOL_TCP,
+		meshconfig.Protocol_PROTOCOL_TLS, meshconfig.Protocol_PROTOCOL_OPAQUE:
 	}
 	return x.version
 }
@@ -88,26 +88,15 @@ func (x *exchange) outgoing(out *message.Head) {
 	dropOwn(out, x.side.direction == observe.Inbound)
 	if x.version == upstream.HTTP1 {
 		out.Upgrade = x.upgrade
-		x.setHost(out)
+	}
+	if out.Authority == "" { // of HTTP/1.0
+		out.Authority = x.conn.Destination.String()
 	}
 	if x.changed {
 		out.Path = x.path + x.query
 	}
 	if x.side.direction == observe.Inbound && x.conn.identity != "" {
 		out.Add(callerIdentity, x.conn.identity)
-	}
-}
-
-// setHost makes Host what the absolute form says (RFC 9112, section 3.2.2), and gives one to a request of HTTP/1.0.
-func (x *exchange) setHost(out *message.Head) {
-	switch {
-	case out.Scheme != "" && out.Authority != "":
-		out.Set("Host", out.Authority)
-	case out.Authority == "":
-		out.Authority = x.conn.Destination.String()
-		out.Fields = append(out.Fields, message.Field{})
-		copy(out.Fields[1:], out.Fields)
-		out.Fields[0] = message.Field{Name: "Host", Value: out.Authority}
 	}
 }
 

@@ -207,21 +207,21 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			before := len(p.client.events.all())
+			before := len(p.client.events.All())
 			response := raw(t, p, c.request)
 			body, _ := io.ReadAll(response.Body)
 			if response.StatusCode != c.status || response.Header.Get("heddle-reason") != "bad_request" ||
 				!strings.HasPrefix(string(body), "heddle: bad_request: ") {
 				t.Errorf("status %d, reason %q, body %q", response.StatusCode, response.Header.Get("heddle-reason"), body)
 			}
-			eventually(t, "it is counted", func() bool { return len(p.client.events.all()) > before })
-			e := p.client.events.all()[before]
+			eventually(t, "it is counted", func() bool { return len(p.client.events.All()) > before })
+			e := p.client.events.All()[before]
 			if e.Reason != refusal.BadRequest || e.Status != c.status || e.Labels.Service != cart {
 				t.Errorf("event %+v", e)
 			}
 		})
 	}
-	if n := len(p.server.events.all()); n != 0 {
+	if n := len(p.server.events.All()); n != 0 {
 		t.Errorf("%d requests reached the server", n)
 	}
 }
@@ -238,7 +238,7 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 		"with a length and a coding": "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\nx",
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(p.server.events.all())
+			before := len(p.server.events.All())
 			conn := dial(t, p.server, p.inside.String())
 			io.WriteString(conn, request)
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -249,8 +249,8 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 			if response.StatusCode < 400 || response.StatusCode > 501 || response.Header.Get("heddle-reason") != "bad_request" {
 				t.Errorf("status %d, header %v", response.StatusCode, response.Header)
 			}
-			eventually(t, "it is counted", func() bool { return len(p.server.events.all()) > before })
-			if e := p.server.events.all()[before]; e.Reason != refusal.BadRequest || e.MTLS {
+			eventually(t, "it is counted", func() bool { return len(p.server.events.All()) > before })
+			if e := p.server.events.All()[before]; e.Reason != refusal.BadRequest || e.MTLS {
 				t.Errorf("event %+v", e)
 			}
 		})
@@ -259,9 +259,14 @@ func TestRequestsOfForeignCallersThatAreRefused(t *testing.T) {
 
 func TestTargetsInOtherForms(t *testing.T) {
 	p := newPair(t, asHTTP, accept(t, func(c net.Conn) {
-		line, _ := bufio.NewReader(c).ReadString('\n')
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strings.TrimSpace(line))
+		in := bufio.NewReader(c)
+		line, _ := in.ReadString('\n')
+		host, _ := in.ReadString('\n')
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Line: %s\r\nX-Host: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+			strings.TrimSpace(line), strings.TrimSpace(host))
 	}), settings{})
+	hosts := map[string]string{"GET / HTTP/1.0": "Host: 10.96.0.1:80", "GET http://other.example/a HTTP/1.0": "Host: other.example"}
+	hosts["GET http://OTHER.example/b HTTP/1.1\r\nHost: other.example"] = "Host: OTHER.example" // the target's counts
 	cases := map[string]string{
 		"OPTIONS * HTTP/1.1\r\nHost: a":                                     "OPTIONS * HTTP/1.1",
 		"GET http://other.example/x/../y?q HTTP/1.1\r\nHost: other.example": "GET http://other.example/y?q HTTP/1.1",
@@ -269,10 +274,16 @@ func TestTargetsInOtherForms(t *testing.T) {
 		"GET /? HTTP/1.1\r\nHost: a":                                        "GET /? HTTP/1.1",
 		"GET /a?b=%zz&c HTTP/1.1\r\nHost: a":                                "GET /a?b=%zz&c HTTP/1.1",
 		"GET / HTTP/1.0":                                                    "GET / HTTP/1.1",
+		"GET http://other.example/a HTTP/1.0":                               "GET http://other.example/a HTTP/1.1",
+		"GET http://OTHER.example/b HTTP/1.1\r\nHost: other.example":        "GET http://OTHER.example/b HTTP/1.1",
 	}
 	for request, want := range cases {
-		if got := raw(t, p, request+"\r\n\r\n").Header.Get("X-Line"); got != want {
+		header := raw(t, p, request+"\r\n\r\n").Header
+		if got := header.Get("X-Line"); got != want {
 			t.Errorf("%q: application got %q, want %q", request, got, want)
+		}
+		if got := header.Get("X-Host"); hosts[request] != "" && got != hosts[request] {
+			t.Errorf("%q: application got %q, want %q", request, got, hosts[request])
 		}
 	}
 }

@@ -109,7 +109,8 @@ func endsTLS(p meshconfig.Protocol, strict bool) bool {
 // serverMaySpeak says whether the server of a port may be the one that speaks first.
 func serverMaySpeak(p meshconfig.Protocol) bool {
 	switch p {
-	case meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
+	case meshconfig.Protocol_PROTOCOL_HTTP, meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2,
+		meshconfig.Protocol_PROTOCOL_GRPC:
 		return false
 	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED, meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS,
 		meshconfig.Protocol_PROTOCOL_OPAQUE:

@@ -82,11 +82,14 @@ func (k *call) linger() {
 
 // config is that of one handshake. Sessions are not resumed, so that every connection proves the caller's identity anew.
 func (k *call) config() *tls.Config {
+	// Of a caller that takes either version, the one that the application certainly speaks.
+	first, second := upstream.PlainHTTP1, upstream.PlainHTTP2
+	if speaksHTTP2(k.policy.Protocol) {
+		first, second = second, first
+	}
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{
-			upstream.ALPNHTTP1, upstream.ALPNHTTP2, upstream.ALPNTCP, upstream.ALPNDetect, upstream.PlainHTTP2, upstream.PlainHTTP1,
-		},
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{upstream.ALPNHTTP1, upstream.ALPNHTTP2, upstream.ALPNTCP, upstream.ALPNDetect, first, second},
 		SessionTicketsDisabled: true,
 		// Records that grow are for pages in browsers.
 		DynamicRecordSizingDisabled: true,

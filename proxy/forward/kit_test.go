@@ -29,6 +29,7 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/table"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
+	testpair "github.com/heddle-mesh/heddle/test/pair"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,41 +43,21 @@ var (
 )
 
 // recorder is an Observer that remembers.
-type recorder struct {
-	mu     sync.Mutex
-	events []observe.Event
-}
-
-func (r *recorder) Bind(observe.Labels) observe.Series { return r }
-
-func (r *recorder) Observe(e *observe.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	kept := *e
-	kept.Method, kept.Path = strings.Clone(e.Method), strings.Clone(e.Path)
-	r.events = append(r.events, kept)
-}
+type recorder struct{ testpair.Events }
 
 // wait returns the first event that is wanted, when it has come.
 func (r *recorder) wait(t *testing.T, what string, wanted func(observe.Event) bool) observe.Event {
 	t.Helper()
 	var found observe.Event
 	eventually(t, "event "+what, func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		i := slices.IndexFunc(r.events, wanted)
+		events := r.All()
+		i := slices.IndexFunc(events, wanted)
 		if i >= 0 {
-			found = r.events[i]
+			found = events[i]
 		}
 		return i >= 0
 	})
 	return found
-}
-
-func (r *recorder) all() []observe.Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.events)
 }
 
 // eventually waits for a condition that other goroutines bring about.

@@ -110,7 +110,7 @@ func underLoad(t *testing.T, p *pair, times int, change func(round int)) (reques
 	}
 	cancel()
 	wg.Wait()
-	for _, e := range p.client.events.all() {
+	for _, e := range p.client.events.All() {
 		if t.Failed() && e.Reason != refusal.None {
 			t.Logf("%s %s: %v", e.Protocol, e.Method, e.Err)
 		}

@@ -68,7 +68,8 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	switch port.Protocol {
 	case meshconfig.Protocol_PROTOCOL_TCP, meshconfig.Protocol_PROTOCOL_TLS, meshconfig.Protocol_PROTOCOL_OPAQUE:
 		return o.tcp(ctx, c, d, port, Unknown, upstream.ALPNTCP)
-	case meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2, meshconfig.Protocol_PROTOCOL_GRPC:
+	case meshconfig.Protocol_PROTOCOL_HTTP, meshconfig.Protocol_PROTOCOL_HTTP1, meshconfig.Protocol_PROTOCOL_HTTP2,
+		meshconfig.Protocol_PROTOCOL_GRPC:
 		wait = o.Limits.Idle
 	case meshconfig.Protocol_PROTOCOL_UNSPECIFIED:
 		if port.ServerFirst.Load() {

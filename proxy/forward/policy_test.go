@@ -179,8 +179,8 @@ func TestWhoTheServerTakes(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all are reported", func() bool { return len(p.server.events.all()) == len(cases) })
-	for _, e := range p.server.events.all() {
+	eventually(t, "all are reported", func() bool { return len(p.server.events.All()) == len(cases) })
+	for _, e := range p.server.events.All() {
 		if e.Reason != refusal.TLSFailed {
 			t.Errorf("event %+v", e)
 		}
@@ -244,7 +244,7 @@ func TestAChangedPolicyCutsWhatItDeniesAlone(t *testing.T) {
 		p.server.events.wait(t, "of the cut", func(e observe.Event) bool {
 			return e.Path == "/cut" && e.Reason == refusal.PolicyChanged && e.Rule == "shop/cart/cut"
 		})
-		for _, e := range p.server.events.all() {
+		for _, e := range p.server.events.All() {
 			if e.Path == "/kept" {
 				t.Errorf("what is allowed was cut: %+v", e)
 			}

@@ -173,14 +173,14 @@ func TestConnectionsThatSendNothing(t *testing.T) {
 		{p.server, p.inside, "\x16\x03", refusal.PlaintextRefused},
 		{p.server, p.inside, "\x16\x03\x01\x00", refusal.PlaintextRefused},
 	} {
-		before := len(c.side.events.all())
+		before := len(c.side.events.All())
 		conn := dial(t, c.side, c.at.String())
 		io.WriteString(conn, c.bytes)
 		if got, _ := io.ReadAll(conn); bytes.Contains(got, []byte("200 OK")) {
 			t.Errorf("%q: got %q", c.bytes, got)
 		}
-		eventually(t, "it is reported", func() bool { return len(c.side.events.all()) > before })
-		if e := c.side.events.all()[before]; e.Reason != c.reason {
+		eventually(t, "it is reported", func() bool { return len(c.side.events.All()) > before })
+		if e := c.side.events.All()[before]; e.Reason != c.reason {
 			t.Errorf("%q: reason %s, want %s", c.bytes, e.Reason, c.reason)
 		}
 	}

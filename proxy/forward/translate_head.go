@@ -32,7 +32,7 @@ func toHTTP1(h *message.Head, end bool) (key string) {
 	case h.Method == methodConnect:
 		h.Length = 0
 	case !end:
-		keepTrailer(h)
+		keepTrailer(h, false)
 	default:
 		h.Length = 0
 		if h.Method == http.MethodPost || h.Method == http.MethodPut || h.Method == http.MethodPatch {
@@ -44,8 +44,11 @@ func toHTTP1(h *message.Head, end bool) (key string) {
 
 // keepTrailer sees to it that a message which announces a trailer is sent in chunks: with a length, HTTP/1.1 has no place
 // for one.
-func keepTrailer(h *message.Head) {
-	if _, announced := h.Get("trailer"); announced && h.Length != 0 {
+//
+// With wanted that is done of every message: an unannounced trailer of gRPC's kind may be its result, and who asked for
+// trailers (RFC 9110, section 6.5.1) takes chunks.
+func keepTrailer(h *message.Head, wanted bool) {
+	if _, announced := h.Get("trailer"); (announced || wanted) && h.Length != 0 {
 		dropLength(h)
 	}
 }
@@ -83,7 +86,8 @@ func cloneHead(h *message.Head) message.Head {
 	}
 	kept.Fields = make([]message.Field, len(h.Fields), len(h.Fields)+1)
 	for i, f := range h.Fields {
-		kept.Fields[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+		f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+		kept.Fields[i] = f
 	}
 	return kept
 }

@@ -213,7 +213,8 @@ func (s *streamed) ReadResponse(h, request *message.Head) error {
 	*h = *next
 	h.Fields = fields
 	s.heads = s.heads[1:]
-	keepTrailer(h)
+	_, wanted := s.request.Get("te") // which is "trailers" by now
+	keepTrailer(h, wanted)
 	s.agree(h)
 	return nil
 }

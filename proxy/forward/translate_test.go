@@ -5,6 +5,7 @@ package forward_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -236,6 +238,16 @@ func TestRequestsOfHTTP1ToAServerOfHTTP2(t *testing.T) {
 			},
 			"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n",
 		},
+		"a trailer that nobody announced, but the caller wants": {
+			"GET / HTTP/1.1\r\nHost: cart\r\nTE: trailers\r\nConnection: te\r\n\r\n",
+			[]string{":method GET, :scheme http, :path /, :authority cart, te trailers, " + cert},
+			func(p *peer2, s uint32) {
+				p.head(s, false, ":status", "200", "content-length", "2")
+				p.framer.WriteData(s, false, []byte("ok"))
+				p.head(s, true, "x-status", "0")
+			},
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-status: 0\r\n\r\n",
+		},
 		"an upgrade that HTTP/2 does not have": {
 			"GET / HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 			[]string{":method GET, :scheme http, :path /, :authority cart, " + cert},
@@ -341,5 +353,38 @@ func TestGRPCIsNotTranslated(t *testing.T) {
 	caller.wantHead()
 	if got := caller.wantRest(); got != "1" {
 		t.Errorf("what is not gRPC came in HTTP/%s", got)
+	}
+}
+
+// What is called http may speak either version, so the caller's is kept.
+func TestAPortThatIsHTTPIsSpokenToAsTheCallerSpeaks(t *testing.T) {
+	anyVersion := meshconfig.Protocol_PROTOCOL_HTTP
+	app := httpApp(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.ProtoMajor) })
+	p := newPair(t, anyVersion, app, settings{})
+	for _, through := range []string{"both proxies", "the caller's proxy alone"} {
+		for http2, want := range map[bool]string{false: "1", true: "2"} {
+			if got := (call{}).status(t, clientOf(t, p.at, http2), 200); got != want {
+				t.Errorf("through %s, HTTP/%s arrives as HTTP/%s", through, want, got)
+			}
+		}
+		if r := raw(t, p, "SSH-2.0-x\r\n\r\n"); r.StatusCode != http.StatusBadRequest {
+			t.Errorf("through %s, what is no HTTP is answered %d", through, r.StatusCode)
+		}
+		p.client.endpoints(cart, identity.ID{}, app)
+	}
+	for protocol, want := range map[meshconfig.Protocol]string{
+		anyVersion: "http/1.1", asHTTP: "http/1.1", undeclared: "http/1.1", asHTTP2: "h2", meshconfig.Protocol_PROTOCOL_GRPC: "h2",
+	} {
+		p.server.policyOf(&meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: protocol})
+		conn := tls.Client(dial(t, p.server, p.inside.String()), &tls.Config{
+			InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS13, //nolint:gosec // the server is not under test
+			Certificates: []tls.Certificate{*p.ca.Issue(t, web, time.Now().Add(time.Hour))},
+		})
+		if err := conn.HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.ConnectionState().NegotiatedProtocol; got != want {
+			t.Errorf("%v: a caller of either version gets %s, want %s", protocol, got, want)
+		}
 	}
 }

@@ -299,3 +299,55 @@ func TestATranslatedTunnelEndsWhenItsServerIsGone(t *testing.T) {
 		})
 	}
 }
+
+// A tunnel that one side has ended is given up when the other says nothing, as a TCP connection is.
+func TestAHalfClosedTunnelOverHTTP2IsGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		declared meshconfig.Protocol
+		ended    bool // by the server, otherwise by the caller
+	}{
+		"to a server of HTTP/1.1": {asHTTP, false}, "to a server of HTTP/2": {asHTTP2, false}, "that the server has ended": {asHTTP2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := app2(t, func(p *peer2, f http2.Frame) {
+				if h, ok := f.(*http2.MetaHeadersFrame); ok {
+					p.head(h.StreamID, false, ":status", "200")
+					p.framer.WriteData(h.StreamID, c.ended, []byte("hello "))
+				}
+			}, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+			if c.declared == asHTTP {
+				app = rawApp(t, func(c net.Conn, in *bufio.Reader) {
+					if r, err := http.ReadRequest(in); err == nil {
+						fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\nhello ",
+							acceptOf(r.Header.Get("Sec-Websocket-Key")))
+						<-t.Context().Done()
+					}
+				})
+			}
+			p := newPair(t, c.declared, app, settings{limits: limits.Set{HalfClosed: 50 * time.Millisecond}})
+			caller := caller2(t, p.at)
+			caller.conn.SetDeadline(time.Now().Add(10 * time.Second))
+			caller.ask(1, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+			caller.wantHead()
+			if c.ended {
+				caller.wantRest()
+			} else {
+				caller.wantData(6)
+				caller.framer.WriteData(1, true, nil)
+			}
+			caller.wantReset()
+			p.client.events.wait(t, "of the tunnel", func(e observe.Event) bool { return e.Path == "/chat" && e.Err != nil })
+			eventually(t, "nothing is carried", func() bool { return p.client.server.Active() == 0 && p.server.server.Active() == 0 })
+		})
+	}
+}
+
+// Of what an extended CONNECT can be for, HTTP/1.1 has a handshake for WebSocket alone.
+func TestAnExtendedConnectOfAnotherProtocolIsNotMadeAnUpgrade(t *testing.T) {
+	p := newPair(t, asHTTP, httpApp(t, func(http.ResponseWriter, *http.Request) { t.Error("the application was asked") }), settings{})
+	caller := caller2(t, p.at)
+	caller.ask(1, false, "CONNECT", "/", ":protocol", "connect-udp")
+	if f := caller.wantHead(); field(f, ":status") != "501" || field(f, "heddle-reason") != "bad_request" {
+		t.Errorf("answer %v", f.Fields)
+	}
+}

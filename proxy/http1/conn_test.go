@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -31,26 +32,6 @@ func (r *reading) Read(p []byte) (int, error) {
 // NetConn and Under implement socket.Around.
 func (r *reading) NetConn() net.Conn { return r.Conn }
 func (r *reading) Under() net.Conn   { return r.Conn }
-
-// pair returns both ends of a TCP connection.
-func pair(t testing.TB) (client, server net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err = net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err = l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
-}
 
 // inBubble gives a test in a bubble a connection, the other end of it, and what is counted.
 func inBubble(t *testing.T) (*Conn, net.Conn, *counted) {
@@ -78,7 +59,7 @@ func send(peer net.Conn, pause time.Duration, pieces ...string) {
 }
 
 func TestWaitHoldsNoBuffer(t *testing.T) {
-	client, server := pair(t)
+	client, server := testconn.TCP(t)
 	reader := &reading{Conn: client}
 	c := New(reader, &defaults, nil)
 	nothing := func(what string, err error) {
@@ -300,8 +281,8 @@ func TestAlive(t *testing.T) {
 	} {
 		for _, over := range []string{"TCP", "TLS"} {
 			t.Run(name+", over "+over, func(t *testing.T) {
-				client, server := pair(t)
-				conn := client
+				client, server := testconn.TCP(t)
+				var conn net.Conn = client
 				if over == "TLS" {
 					conn = tls.Client(client, &tls.Config{MinVersion: tls.VersionTLS13})
 				}
@@ -324,7 +305,7 @@ func TestAlive(t *testing.T) {
 }
 
 func TestAliveDoesNotAllocate(t *testing.T) {
-	client, _ := pair(t)
+	client, _ := testconn.TCP(t)
 	c := New(client, &defaults, nil)
 	if n := testing.AllocsPerRun(100, func() { c.Alive() }); n != 0 {
 		t.Errorf("%v allocations", n)

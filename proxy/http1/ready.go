@@ -26,8 +26,9 @@ type ready struct {
 	size int     // to be asked for
 	n    int
 	err  error
-	into []byte // to be read into once
-	send []byte // to be sent before anything is waited for, or nil
+	into []byte   // to be read into once
+	send []byte   // to be sent before anything is waited for, or nil
+	to   net.Conn // for send
 	sent int
 	// unsent is what sending failed with.
 	unsent error
@@ -94,7 +95,7 @@ func (r *ready) read(c net.Conn, size int) (buf *buffer, n int, err error) {
 // answer cannot be here, and what comes from now on is not missed, because waiting had begun before.
 func (r *ready) tried(fd uintptr) bool {
 	if r.send != nil {
-		r.sent, r.unsent = r.tcp.Write(r.send)
+		r.sent, r.unsent = r.to.Write(r.send)
 		r.send, r.err = nil, r.unsent
 		return r.err != nil
 	}
@@ -111,24 +112,14 @@ func (r *ready) tried(fd uintptr) bool {
 
 // take reads once. It returns false if nothing is there.
 func (r *ready) take(fd uintptr, p []byte) bool {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		switch {
-		case n > 0:
-			r.n = n
-		case err == nil:
-			r.err = io.EOF
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return false
-		default:
-			r.err = &net.OpError{
-				Op: "read", Net: "tcp", Source: r.tcp.LocalAddr(), Addr: r.tcp.RemoteAddr(), Err: os.NewSyscallError("read", err),
-			}
+	n, done, err := socket.ReadNow(fd, p)
+	r.n, r.err = n, err
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = &net.OpError{
+			Op: "read", Net: "tcp", Source: r.tcp.LocalAddr(), Addr: r.tcp.RemoteAddr(), Err: os.NewSyscallError("read", err),
 		}
-		return true
 	}
+	return done
 }
 
 // readNow reads what is there, and does not wait. It knows TCP alone.
@@ -174,7 +165,8 @@ func (r *ready) woken(fd uintptr) bool {
 		return true
 	}
 	r.woke = true
-	return readable(fd)
+	some, _ := socket.Readable(fd)
+	return some
 }
 
 // quiet says whether nothing can be read now, neither bytes nor an end nor an error. What it does not know is quiet.
@@ -193,15 +185,4 @@ func (r *ready) quiet(c net.Conn) bool {
 	return true
 }
 
-func (r *ready) looked(fd uintptr) { r.some = readable(fd) }
-
-// readable says whether a read would not block.
-func readable(fd uintptr) bool {
-	var one [1]byte
-	for {
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if !errors.Is(err, syscall.EINTR) {
-			return !errors.Is(err, syscall.EAGAIN)
-		}
-	}
-}
+func (r *ready) looked(fd uintptr) { r.some, _ = socket.Readable(fd) }

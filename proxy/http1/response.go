@@ -50,7 +50,7 @@ func (c *Conn) Ask(h, request *message.Head) error {
 		return c.ReadResponse(h, request)
 	}
 	c.armSend()
-	c.ready.send, c.ready.sent, c.ready.unsent = o.buf.b[:o.n], 0, nil
+	c.ready.to, c.ready.send, c.ready.sent, c.ready.unsent = c.net, o.buf.b[:o.n], 0, nil
 	err := c.ReadResponse(h, request)
 	if c.ready.send != nil { // it did not come to that
 		c.ready.send = nil

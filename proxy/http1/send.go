@@ -4,7 +4,6 @@ package http1
 
 import (
 	"errors"
-	"net"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -28,8 +27,6 @@ type output struct {
 
 	written atomic.Int64  // bytes that the connection has taken, ever
 	armed   time.Duration // the write deadline of the connection, since epoch, or 0
-	vectors [3][]byte
-	buffers net.Buffers
 }
 
 func (o *output) ended() bool {
@@ -137,47 +134,35 @@ func (o *output) fail(err error) error {
 func (c *Conn) through(p, end []byte) error {
 	o := &c.out
 	c.armSend()
-	if tcp, ok := beneath(c.net).(*net.TCPConn); ok {
-		o.vectors = [3][]byte{o.buf.b[:o.n], p, end}
-		o.buffers = o.vectors[:]
-		n, err := o.buffers.WriteTo(tcp)
-		o.written.Add(n)
-		clear(o.vectors[:])
+	if tcp, ok := socket.Beneath(c.net).(*socket.TCP); ok {
+		n, err := tcp.WriteParts(o.buf.b[:o.n], p, end)
+		o.written.Add(int64(n))
 		o.n = 0
 		o.release()
 		return c.sent(err)
 	}
-	// TLS copies anyway: whole buffers make whole records.
-	n := copy(o.buf.b[o.n:], p)
-	o.n += n
-	if p = p[n:]; len(p) >= len(o.buf.b) {
+	// TLS copies anyway: what leaves together makes whole records, in one system call.
+	for {
+		if o.buf == nil {
+			o.buf = newBuffer(min(len(p)+len(end), mediumBuffer))
+		}
+		if more := o.n + len(p) + len(end); more > len(o.buf.b) && len(o.buf.b) < mediumBuffer {
+			larger := newBuffer(min(more, mediumBuffer))
+			copy(larger.b, o.buf.b[:o.n])
+			o.buf.free()
+			o.buf = larger
+		}
+		for _, part := range [...]*[]byte{&p, &end} {
+			n := copy(o.buf.b[o.n:], *part)
+			o.n += n
+			*part = (*part)[n:]
+		}
+		if len(p) == 0 && len(end) == 0 {
+			return nil
+		}
 		if err := c.Flush(); err != nil {
 			return err
 		}
-		n, err := c.net.Write(p)
-		o.written.Add(int64(n))
-		if err != nil {
-			return c.sent(err)
-		}
-		p = nil
-	}
-	for _, p := range [...][]byte{p, end} {
-		if err := c.space(len(p)); err != nil {
-			return err
-		}
-		o.append(p)
-	}
-	return nil
-}
-
-// beneath returns the connection that writes the same bytes, below what is around it.
-func beneath(c net.Conn) net.Conn {
-	for {
-		around, ok := c.(socket.Around)
-		if !ok {
-			return c
-		}
-		c = around.NetConn()
 	}
 }
 

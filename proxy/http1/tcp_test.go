@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -30,11 +31,11 @@ func TestWaitOnTCP(t *testing.T) {
 		"interrupted": {func(ours *Conn, _ *net.TCPConn) { ours.Interrupt() }, ErrInterrupted},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ours, peer := pair(t)
+			ours, peer := testconn.TCP(t)
 			conn := New(ours, &defaults, nil)
 			done := make(chan error)
 			go func() { done <- conn.Wait(time.Time{}) }()
-			c.do(conn, peer.(*net.TCPConn))
+			c.do(conn, peer)
 			if err := <-done; !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
@@ -57,7 +58,7 @@ var browserBytes = []byte(browserRequest)
 
 // TestAwait waits for content without reading it.
 func TestAwait(t *testing.T) {
-	ours, peer := pair(t)
+	ours, peer := testconn.TCP(t)
 	c := New(ours, &defaults, nil)
 	send(peer, 0, "HTTP/1.1 200 OK\r\n\r\n", "a", "b")
 	var h message.Head
@@ -92,7 +93,7 @@ func TestAwait(t *testing.T) {
 
 // TestMore reads what is there and does not wait.
 func TestMore(t *testing.T) {
-	ours, peer := pair(t)
+	ours, peer := testconn.TCP(t)
 	c := New(ours, &defaults, nil)
 	send(peer, 0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
 	var h message.Head
@@ -136,7 +137,7 @@ func TestAsk(t *testing.T) {
 	var h message.Head
 	start := func(t *testing.T, deadline time.Duration) (*Conn, *net.TCPConn) {
 		t.Helper()
-		ours, peer := pair(t)
+		ours, peer := testconn.TCP(t)
 		c := New(ours, &defaults, nil)
 		if c.SetDeadline(time.Now().Add(deadline)); deadline == 0 {
 			c.SetDeadline(time.Time{})
@@ -144,7 +145,7 @@ func TestAsk(t *testing.T) {
 		if err := c.WriteRequest(request); err != nil {
 			t.Fatal(err)
 		}
-		return c, peer.(*net.TCPConn)
+		return c, peer
 	}
 	hear := func(t *testing.T, peer net.Conn) {
 		t.Helper()
@@ -222,8 +223,8 @@ type sockets struct {
 func newSockets(t testing.TB, answer []byte) *sockets {
 	t.Helper()
 	s := &sockets{answer: answer, until: time.Now().Add(time.Hour)}
-	caller, in := pair(t)
-	out, server := pair(t)
+	caller, in := testconn.TCP(t)
+	out, server := testconn.TCP(t)
 	s.caller, s.server = caller, server
 	s.in, s.out = New(in, &defaults, nil), New(out, &defaults, nil)
 	go func() { // the server

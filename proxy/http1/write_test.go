@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -318,7 +319,7 @@ func writeLarge(t *testing.T, kind string, length int64, size int) {
 	m := &memory{}
 	var to, from net.Conn = m, m
 	if kind != "memory" {
-		to, from = pair(t)
+		to, from = testconn.TCP(t)
 	}
 	if kind == "wrapped" {
 		to = &reading{Conn: to}
@@ -370,5 +371,24 @@ func TestRecall(t *testing.T) {
 	}
 	if want := "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"; string(m.out) != want || c.Recall(before) {
 		t.Errorf("got %q, want %q, for good", m.out, want)
+	}
+}
+
+// Towards what is no TCP a message leaves in as few writes as buffers allow.
+func TestContentLeavesWithItsHead(t *testing.T) {
+	for size, want := range map[int]int{100: 1, 16 << 10: 1, 60 << 10: 1, 64 << 10: 2, 150 << 10: 3} {
+		for _, length := range []int64{int64(size), message.Unknown} {
+			below := &memory{}
+			c := New(below, &defaults, nil)
+			if err := c.WriteResponse(&message.Head{Status: 200, Length: length}); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Write(make([]byte, size)); n != size || err != nil {
+				t.Fatalf("wrote %d, %v", n, err)
+			}
+			if err := errors.Join(c.End(nil), c.Flush()); err != nil || below.writes != want {
+				t.Errorf("%d bytes left in %d writes, %v", size, below.writes, err)
+			}
+		}
 	}
 }

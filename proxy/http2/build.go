@@ -36,7 +36,7 @@ func (b *build) fields(fields []decoded) (wrong string) {
 		case !f.kind.pseudo():
 			plain = true
 			if f.kind == kindPlain {
-				b.head.Fields = append(b.head.Fields, message.Field{Name: f.name, Value: f.value})
+				b.head.Fields = append(b.head.Fields, message.Field{Name: f.name, Value: f.value, NeverIndexed: f.never})
 			} else if wrong = b.special(f); wrong != "" {
 				return wrong
 			}
@@ -104,7 +104,7 @@ func (b *build) special(f *decoded) (wrong string) {
 	case kindExpect:
 		b.head.Expect = !b.answer && message.EqualFold(f.value, "100-continue")
 	}
-	b.head.Fields = append(b.head.Fields, message.Field{Name: f.name, Value: f.value})
+	b.head.Fields = append(b.head.Fields, message.Field{Name: f.name, Value: f.value, NeverIndexed: f.never})
 	return ""
 }
 

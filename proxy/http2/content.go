@@ -80,7 +80,9 @@ func (c *Conn) charge(f *frame, size int) (*Stream, error) {
 		return nil, c.provoked(s, code, detail)
 	}
 	s.recvWindow -= f.length
-	s.owed += f.length - size
+	if padding := f.length - size; padding > 0 && !f.has(flagEndStream) {
+		c.owe(s, padding) // nobody consumes it (RFC 9113, section 6.9.1)
+	}
 	if size > 0 {
 		c.credit()
 	} else if !f.has(flagEndStream) {

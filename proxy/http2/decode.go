@@ -25,6 +25,7 @@ type decoded struct {
 	entry
 	nameAt, nameLen, valueAt, valueLen int
 	ownName, ownValue                  bool
+	never                              bool // it must not be put into a table
 }
 
 // decoder reads header blocks (RFC 7541). It is written for a proxy: what is in its table was judged once, fields beside
@@ -152,6 +153,7 @@ func (d *decoder) indexed() error {
 }
 
 func (d *decoder) literal(bits uint, keep bool) error {
+	never := d.block[0]&0xf0 == 0x10
 	index, ok := d.integer(bits)
 	if !ok {
 		return errCompression("a number that does not end")
@@ -169,7 +171,7 @@ func (d *decoder) literal(bits uint, keep bool) error {
 	if err := d.text(); err != nil {
 		return err
 	}
-	f := decoded{nameAt: at, nameLen: valueAt - at, ownName: known == nil, valueAt: valueAt, valueLen: len(d.scratch) - valueAt, ownValue: true}
+	f := decoded{nameAt: at, nameLen: valueAt - at, ownName: known == nil, valueAt: valueAt, valueLen: len(d.scratch) - valueAt, ownValue: true, never: never}
 	if known != nil {
 		f.name, f.kind = known.name, known.kind
 	} else {

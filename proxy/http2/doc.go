@@ -4,8 +4,8 @@
 //
 // A connection has two goroutines, whatever the number of its streams: its reader, which is the caller of Serve, and its
 // writer. The reader acts on each frame as it comes and tells the stream's Sink; what a sink sends on another connection
-// is appended to that connection's buffer, and its writer writes all that is there at once. A reader never waits for
-// anything but its own socket.
+// is appended to that connection's buffer, and its writer writes all that is there at once, after the readers that can run
+// have added to it. A reader never waits for anything but its own socket.
 //
 // Back-pressure is HTTP/2's own. SendData reports how much of the content is on its way; the rest waits in the stream for
 // its window or for the socket and is reported by Drained. A relay gives just that back to the sender with Consumed, so what

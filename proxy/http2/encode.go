@@ -92,6 +92,20 @@ func (e *encoder) field(b []byte, name, value string) []byte {
 	return appendText(b, value)
 }
 
+// never appends a field that nobody on the way may put into a table (RFC 7541, section 6.2.3). The name is put in lower case.
+func (e *encoder) never(b []byte, name, value string) []byte {
+	name = e.lowered(name)
+	index := staticName(hashName(name), name)
+	if index == 0 {
+		index = e.findName(name)
+	}
+	b = appendInteger(b, 0x10, 4, index)
+	if index == 0 {
+		b = appendText(b, name)
+	}
+	return appendText(b, value)
+}
+
 type worth uint8
 
 const (

@@ -15,6 +15,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -136,7 +137,7 @@ func (d deaf) Write(p []byte) (int, error) {
 
 // A server that says GOAWAY and hangs up is heard, though nothing can be written to it any more.
 func TestGoAwayIsHeardThoughWritingFails(t *testing.T) {
-	near, far := socketPair(t)
+	near, far := testconn.TCP(t)
 	now := new(atomic.Bool)
 	c := Client(deaf{far, now}, &Config{}, nil)
 	done := serve(t, c)
@@ -232,7 +233,7 @@ func TestWhatWasNeverWrittenIsUnprocessed(t *testing.T) {
 
 func TestRoom(t *testing.T) {
 	var changes atomic.Int32
-	near, far := socketPair(t)
+	near, far := testconn.TCP(t)
 	c := Client(far, &Config{}, func(*Conn) { changes.Add(1) })
 	serve(t, c)
 	if _, err := c.Open(&question, true, newEar(nil)); !errors.Is(err, ErrNoRoom) || c.Room() != 0 {
@@ -267,12 +268,15 @@ func TestRoom(t *testing.T) {
 // await waits until something is so.
 func await(t testing.TB, so func() bool) {
 	t.Helper()
-	late := time.Now().Add(patience)
+	tick, late := time.NewTicker(time.Millisecond), time.NewTimer(patience)
+	defer tick.Stop()
+	defer late.Stop()
 	for !so() {
-		if time.Now().After(late) {
+		select {
+		case <-tick.C:
+		case <-late.C:
 			t.Fatal("it does not come about")
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -414,6 +414,27 @@ func TestWindowIsGivenBackInBatches(t *testing.T) {
 	}
 }
 
+// Padding takes window as content does (RFC 9113, section 6.1), and nobody consumes it.
+func TestTheWindowOfPaddingIsGivenBackByItself(t *testing.T) {
+	hall := newHall()
+	p, _, _ := rawServer(t, &Config{}, hall.accept)
+	p.head(1, false, post...)
+	e := hall.next(t)
+	e.take = false
+	padding := make([]byte, 255)
+	for range 64 { // of 256 bytes each, with the length
+		_ = p.WriteDataPadded(1, false, []byte("x"), padding)
+	}
+	for {
+		if f := p.next(xhttp2.FrameWindowUpdate).(*xhttp2.WindowUpdateFrame); f.StreamID == 1 {
+			if f.Increment != 64*256 {
+				t.Errorf("%v", f)
+			}
+			return
+		}
+	}
+}
+
 func TestContentOverAWindowIsRefused(t *testing.T) {
 	hall := newHall()
 	set := limits.Default()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +122,41 @@ func TestEncoderKeepsSecrets(t *testing.T) {
 		}
 	}
 	if enc.count != 0 {
+		t.Errorf("%d fields are in the table", enc.count)
+	}
+}
+
+// What must not be put into a table on one connection must not be on the next (RFC 7541, section 7.1.3).
+func TestWhatIsNeverIndexedStaysSo(t *testing.T) {
+	var block, again bytes.Buffer
+	from := hpack.NewEncoder(&block)
+	dec, enc, to := decoderOf(1<<20, 100), newEncoder(), hpack.NewDecoder(tableMost, nil)
+	want := []hpack.HeaderField{
+		{Name: "x-api-key", Value: "secret", Sensitive: true},
+		{Name: "accept-encoding", Value: "gzip, deflate", Sensitive: true},
+		{Name: "x-plain", Value: "plain"},
+	}
+	for range 5 { // as often as would put others into the table
+		block.Reset()
+		again.Reset()
+		for _, f := range want {
+			_ = from.WriteField(f)
+		}
+		if err := dec.decode(block.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		b := build{head: &message.Head{}}
+		if wrong := b.fields(dec.fields); wrong != "" {
+			t.Fatal(wrong)
+		}
+		for i := range b.head.Fields {
+			again.Write(enc.passed(nil, &b.head.Fields[i]))
+		}
+		if got, err := to.DecodeFull(again.Bytes()); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%v became %v, %v", want, got, err)
+		}
+	}
+	if enc.count != 1 {
 		t.Errorf("%d fields are in the table", enc.count)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/message"
 )
 
@@ -229,7 +230,7 @@ func (h *hall) next(t testing.TB) *ear {
 // rawServer is an engine's server, and a raw client that has said hello.
 func rawServer(t testing.TB, cfg *Config, accept func(*Stream) Sink) (*raw, *Conn, <-chan error) {
 	t.Helper()
-	near, far := socketPair(t)
+	near, far := testconn.TCP(t)
 	c := Server(far, cfg, accept)
 	done := serve(t, c)
 	p := newRaw(t, near)
@@ -241,7 +242,7 @@ func rawServer(t testing.TB, cfg *Config, accept func(*Stream) Sink) (*raw, *Con
 // rawClient is an engine's client, and a raw server that has said hello.
 func rawClient(t testing.TB, cfg *Config, settings ...xhttp2.Setting) (*raw, *Conn, <-chan error) {
 	t.Helper()
-	near, far := socketPair(t)
+	near, far := testconn.TCP(t)
 	changed := make(chan struct{}, 100)
 	c := Client(far, cfg, func(*Conn) {
 		select {
@@ -260,18 +261,4 @@ func rawClient(t testing.TB, cfg *Config, settings ...xhttp2.Setting) (*raw, *Co
 		<-changed
 	}
 	return p, c, done
-}
-
-func socketPair(t testing.TB) (near, far net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near = dial(t, l.Addr().String())
-	if far, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return near, far
 }

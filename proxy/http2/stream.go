@@ -62,7 +62,7 @@ type Stream struct {
 	localEnd   bool          // the end was appended to the output
 	sentHead   bool          // of a server's stream: the final head was sent
 	resetAfter bool          // RST_STREAM follows the end
-	muted      bool          // the sink gets nothing more
+	muted      bool          // the sink gets nothing more; it does not change once over, and may be read without the lock then
 	over       bool
 	failed     *StreamError // what the reader has to tell the sink
 }
@@ -168,7 +168,7 @@ func (s *Stream) SendTrailer(fields []message.Field) {
 	if s.pending.size > 0 {
 		s.trailer = make([]message.Field, len(fields))
 		for i, f := range fields {
-			s.trailer[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+			s.trailer[i] = message.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value), NeverIndexed: f.NeverIndexed}
 		}
 		return
 	}
@@ -202,8 +202,12 @@ func (s *Stream) Consumed(n int) {
 	if s.over || s.remoteEnd || n <= 0 {
 		return
 	}
-	s.owed += n
-	if s.owed < c.set.StreamWindow/4 {
+	c.owe(s, n)
+}
+
+// owe gives window of a stream back when it is enough for a batch. c.mu is held.
+func (c *Conn) owe(s *Stream, n int) {
+	if s.owed += n; s.owed < c.set.StreamWindow/4 {
 		return
 	}
 	c.appended(appendWindow(c.output(), s.id, s.owed))

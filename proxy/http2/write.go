@@ -3,6 +3,7 @@
 package http2
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -133,6 +134,11 @@ func (c *Conn) write() {
 			c.awake = false
 			c.wake.Wait()
 			c.later = false
+			// Whoever can run now may have more to be written, and goes first: so what comes on many connections goes out on one
+			// in one record of TLS.
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
 			continue
 		}
 		out := c.out
@@ -342,6 +348,8 @@ func (e *encoder) passed(b []byte, f *message.Field) []byte {
 			return b
 		}
 		return e.field(b, "te", "trailers")
+	case f.NeverIndexed:
+		return e.never(b, f.Name, f.Value)
 	}
 	return e.field(b, f.Name, f.Value)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/capture"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // NotRedirected is why a listener refuses a connection to one of the proxy's own ports, or inbound to an address that
@@ -70,12 +71,14 @@ type Listener struct {
 	opts        Options
 	connections atomic.Int64
 	sources     sources
+	watch       socket.Watch
 	carried     sync.WaitGroup
 }
 
 // Listen opens a port on all addresses of both families.
 func Listen(ctx context.Context, port uint16) (net.Listener, error) {
-	// A dead peer is noticed within two minutes, on a connection that may otherwise be silent for ever.
+	// A dead peer is noticed within two minutes, on a connection that may otherwise be silent for ever; where something is
+	// on its way to it, socket.Watch does that.
 	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4,
 	}}
@@ -166,6 +169,7 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 		return
 	}
 	l.opts.Events.Opened()
+	l.watch.Add(tcp)
 	l.carried.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -173,6 +177,7 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 				l.opts.Events.Panicked()
 				l.opts.Log.Error(fmt.Errorf("panic: %v", p), "Dropped a connection for a fault of the proxy", "stack", string(debug.Stack()))
 			}
+			l.watch.Remove(tcp)
 			_ = c.Close()
 			l.connections.Add(-1)
 			l.opts.Files.Give(filesEach)
@@ -199,7 +204,7 @@ func (l *Listener) carry(ctx context.Context, c *net.TCPConn) {
 		l.refuse(c, NotRedirected, fmt.Errorf("%v is not an address of this pod", dst.Addr()))
 		return
 	}
-	l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(c), Source: remote(c), Destination: dst})
+	l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(socket.Cheap(c)), Source: remote(c), Destination: dst})
 }
 
 func remote(c net.Conn) netip.AddrPort {

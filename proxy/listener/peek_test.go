@@ -13,27 +13,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/forward"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 )
-
-// tcpPair returns both ends of a connection over loopback.
-func tcpPair(t *testing.T) (near, far *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return b.(*net.TCPConn), a.(*net.TCPConn)
-}
 
 func TestWhatWasLookedAtIsReadAgain(t *testing.T) {
 	for name, take := range map[string]func(forward.Peeker) ([]byte, error){
@@ -45,7 +26,7 @@ func TestWhatWasLookedAtIsReadAgain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			want := append([]byte("POST /x HTTP/1.1\r\n"), bytes.Repeat([]byte("x"), 100_000)...)
 			go func() { _, _ = far.Write(want); _ = far.CloseWrite() }()
 			p := Peek(near)
@@ -67,7 +48,7 @@ func TestWhatWasLookedAtIsReadAgain(t *testing.T) {
 }
 
 func TestDetectGivesUpWhenItsContextEndsAndGoesOnLater(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	p := Peek(near)
 	for _, part := range []string{"", "GE"} {
 		_, _ = far.Write([]byte(part))
@@ -90,7 +71,7 @@ func TestDetectGivesUpWhenItsContextEndsAndGoesOnLater(t *testing.T) {
 
 func TestDetectOfAnEndedConnection(t *testing.T) {
 	for name, sent := range map[string]string{"without a byte": "", "in the middle of a method": "GE"} {
-		near, far := tcpPair(t)
+		near, far := testconn.TCP(t)
 		_, _ = far.Write([]byte(sent))
 		_ = far.CloseWrite()
 		p := Peek(near)
@@ -101,7 +82,7 @@ func TestDetectOfAnEndedConnection(t *testing.T) {
 			t.Errorf("%s: read %q, %v", name, all, err)
 		}
 	}
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	_ = far.SetLinger(0)
 	_ = far.Close()
 	if got, err := Peek(near).Detect(t.Context()); err == nil {
@@ -110,7 +91,7 @@ func TestDetectOfAnEndedConnection(t *testing.T) {
 }
 
 func TestDetectInsideTLS(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	certificate := selfSigned(t)
 	server := tls.Server(near, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13})
 	client := tls.Client(far, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})

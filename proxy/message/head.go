@@ -6,7 +6,14 @@ package message
 
 // Field is one field line. Name has the case in which it came; HTTP/2 knows lower case alone. Value has no white space
 // around it.
-type Field struct{ Name, Value string }
+type Field struct {
+	Name, Value string
+	// NeverIndexed says that whoever sends it by HTTP/2 must not put it into a table (RFC 7541, section 7.1.3): it came so.
+	NeverIndexed bool
+}
+
+// String returns the field as a line of HTTP/1.1 has it.
+func (f Field) String() string { return f.Name + ": " + f.Value }
 
 // Unknown is the length of content that ends with its framing: a chunk of size 0, END_STREAM or the end of the connection.
 const Unknown int64 = -1
@@ -62,4 +69,4 @@ func (h *Head) Release() {
 }
 
 // Add appends a field line.
-func (h *Head) Add(name, value string) { h.Fields = append(h.Fields, Field{name, value}) }
+func (h *Head) Add(name, value string) { h.Fields = append(h.Fields, Field{Name: name, Value: value}) }

@@ -10,7 +10,7 @@ import (
 func fieldsOf(pairs ...string) []Field {
 	var fields []Field
 	for i := 0; i < len(pairs); i += 2 {
-		fields = append(fields, Field{pairs[i], pairs[i+1]})
+		fields = append(fields, Field{Name: pairs[i], Value: pairs[i+1]})
 	}
 	return fields
 }

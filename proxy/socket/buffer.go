@@ -3,7 +3,6 @@
 package socket
 
 import (
-	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -109,19 +108,14 @@ func (s *source) read(fd uintptr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	buffer := borrow(s.budget)
-	n, err := 0, error(syscall.EINTR)
-	for err == syscall.EINTR { //nolint:errorlint // it is an Errno
-		n, err = syscall.Read(int(fd), buffer[:min(s.most, len(buffer))])
-	}
+	n, done, err := ReadNow(fd, buffer[:min(s.most, len(buffer))])
 	switch {
 	case s.closed:
 		s.err = net.ErrClosed
-	case err == nil && n > 0:
+	case n > 0:
 		s.buffer, s.in = buffer, buffer[:n]
 		return true
-	case err == nil:
-		s.err = io.EOF
-	case err == syscall.EAGAIN: //nolint:errorlint // it is an Errno
+	case !done:
 		giveBack(s.budget, buffer)
 		return false
 	default:
@@ -132,7 +126,7 @@ func (s *source) read(fd uintptr) bool {
 }
 
 func (s *source) looked(fd uintptr) {
-	ready, _ := readable(fd)
+	ready, _ := Readable(fd)
 	s.silent = !ready
 }
 

@@ -13,7 +13,7 @@ import (
 // Copy carries bytes from one connection to another until that ends, and says how many it wrote. Between TCP connections
 // they stay in the kernel. While nothing comes it holds nothing.
 func Copy(to, from net.Conn, budget *limits.Budget) (total int64, err error) {
-	to = below(to)
+	to = Beneath(to)
 	for {
 		in := inner(from)
 		if in != nil {
@@ -24,17 +24,6 @@ func Copy(to, from net.Conn, budget *limits.Budget) (total int64, err error) {
 		if total += n; err != nil {
 			return total, eof(err)
 		}
-	}
-}
-
-// below returns the innermost connection that writes the same bytes.
-func below(c net.Conn) net.Conn {
-	for {
-		outer, ok := c.(Around)
-		if !ok {
-			return c
-		}
-		c = outer.NetConn()
 	}
 }
 
@@ -69,9 +58,13 @@ func copyInner(to, from net.Conn, budget *limits.Budget) (int64, error) {
 	if secured, ok := from.(*TLS); ok {
 		return copyTLS(to, secured, budget)
 	}
-	in, ok := from.(*net.TCPConn)
-	if out, both := to.(*net.TCPConn); ok && both {
-		return copyTCP(out, in, budget)
+	if in, ok := from.(*net.TCPConn); ok {
+		switch out := to.(type) {
+		case *TCP:
+			return copyTCP(out.TCPConn, in, budget)
+		case *net.TCPConn:
+			return copyTCP(out, in, budget)
+		}
 	}
 	source := newSource(from, 4*recordPlaintext, budget)
 	var total int64
@@ -104,7 +97,7 @@ func copyTLS(to net.Conn, from *TLS, budget *limits.Budget) (total int64, err er
 		}
 		buffer := borrow(budget)
 		var n int
-		n, err = from.readAll(buffer)
+		n, err = from.Read(buffer)
 		var wrote int64
 		wrote, err = write(to, buffer[:n], err)
 		giveBack(budget, buffer)

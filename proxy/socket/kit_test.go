@@ -14,28 +14,9 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 )
-
-// tcpPair returns both ends of a connection over loopback.
-func tcpPair(t testing.TB) (near, far *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return b.(*net.TCPConn), a.(*net.TCPConn)
-}
 
 // config is that of either end.
 func config(t testing.TB) *tls.Config {
@@ -66,7 +47,7 @@ func secure(t testing.TB, near, far net.Conn, ofServer, ofClient *limits.Budget)
 
 func tlsPair(t testing.TB, ofServer, ofClient *limits.Budget) (server, client *TLS) {
 	t.Helper()
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	return secure(t, near, far, ofServer, ofClient)
 }
 
@@ -83,7 +64,7 @@ func links(t testing.TB, budget *limits.Budget) map[string]func() link {
 	t.Helper()
 	return map[string]func() link{
 		"plain": func() link {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			return link{near, far}
 		},
 		"TLS, dialled": func() link {
@@ -136,4 +117,38 @@ func eventually(t testing.TB, what string, so func() bool) {
 		timer := time.NewTimer(time.Millisecond)
 		<-timer.C
 	}
+}
+
+// sender writes without end.
+type sender struct {
+	pieces atomic.Int64 // that were written
+	broken chan error   // gets why writing failed
+}
+
+func sending(to io.Writer) *sender {
+	s := &sender{broken: make(chan error, 1)}
+	piece := noise(20_000) // more than a record
+	go func() {
+		for {
+			if _, err := to.Write(piece); err != nil {
+				s.broken <- err
+				return
+			}
+			s.pieces.Add(1)
+		}
+	}()
+	return s
+}
+
+// halts waits until nothing more could be written for a while, in which something was so all the time.
+func (s *sender) halts(t testing.TB, so func() bool) {
+	t.Helper()
+	const while = 50 * time.Millisecond
+	last, since := int64(-1), time.Now()
+	eventually(t, "the sender is stopped", func() bool {
+		if n := s.pieces.Load(); n != last || !so() {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > while
+	})
 }

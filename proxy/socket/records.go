@@ -18,6 +18,7 @@ const (
 	recordHeader    = 5
 	recordPlaintext = 1 << 14
 	recordMost      = recordHeader + recordPlaintext + 256
+	recordSealed    = 1 + 16 // in its body, the type and the tag of the algorithms that crypto/tls has
 )
 
 // records is the connection under crypto/tls. It reads what there is, many records at a time, and hands it on record by
@@ -33,7 +34,7 @@ type records struct {
 	headed int                // as far as it has been
 	body   int                // bytes of it that are left
 	ended  bool               // the connection, and not by close_notify
-	dry    bool               // nothing is to be read: it is as if a deadline had passed
+	dry    bool               // nothing is to be waited for: it is as if a deadline had passed
 
 	mu     sync.Mutex // held while something is written that was gathered
 	gather bool
@@ -42,14 +43,17 @@ type records struct {
 	used   int    // of out
 }
 
+// errDry is what reading ends with that does not wait: crypto/tls takes it for a deadline, after which it can go on.
+var errDry error = &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+
 func newRecords(c net.Conn, budget *limits.Budget) *records {
 	return &records{Conn: c, source: newSource(c, large, budget)}
 }
 
 // Read implements net.Conn, for crypto/tls.
 func (r *records) Read(p []byte) (int, error) {
-	if r.dry {
-		return 0, os.ErrDeadlineExceeded
+	if r.dry && r.here() == 0 {
+		return 0, errDry
 	}
 	if err := r.wait(); err != nil {
 		return 0, err
@@ -66,36 +70,42 @@ func (r *records) wait() error {
 	return err
 }
 
-// align copies what is there of the record that is being handed on: of its header first, then of its body.
-func (r *records) align(p, in []byte) int {
-	if r.headed == recordHeader {
-		n := copy(p[:min(len(p), r.body)], in)
-		r.took(n)
-		return n
-	}
-	n := copy(p[:min(len(p), recordHeader-r.headed)], in)
-	copy(r.head[r.headed:], p[:n])
-	if r.headed += n; r.headed == recordHeader {
+// align copies what is there of the record that is being handed on.
+func (r *records) align(p, in []byte) (n int) {
+	if r.headed < recordHeader {
+		n = copy(p[:min(len(p), recordHeader-r.headed)], in)
+		copy(r.head[r.headed:], p[:n])
+		if r.headed += n; r.headed < recordHeader {
+			return n
+		}
 		r.body = int(binary.BigEndian.Uint16(r.head[3:]))
-		r.took(0)
 	}
+	body := copy(p[n:min(len(p), n+r.body)], in[n:])
+	if r.body -= body; r.body == 0 {
+		r.headed = 0
+	}
+	return n + body
+}
+
+// here says how much is here and not handed on.
+func (r *records) here() (n int) {
+	r.source.take(func(in []byte) int {
+		n = len(in)
+		return 0
+	})
 	return n
 }
 
-func (r *records) took(n int) {
-	if r.body -= n; r.body == 0 {
-		r.headed = 0
-	}
-}
-
-// next says how much is here and not handed on, and whether a whole record is.
-func (r *records) next() (here int, whole bool) {
+// fits says whether a whole record is here and has fewer bytes of the application than that.
+func (r *records) fits(space int) (whole bool) {
 	r.source.take(func(in []byte) int {
-		here = len(in)
-		whole = r.headed == 0 && here >= recordHeader && here >= recordHeader+int(binary.BigEndian.Uint16(in[3:]))
+		if r.headed == 0 && len(in) > recordHeader {
+			size := int(binary.BigEndian.Uint16(in[3:]))
+			whole = len(in) >= recordHeader+size && size-recordSealed < space
+		}
 		return 0
 	})
-	return here, whole
+	return whole
 }
 
 // Write implements net.Conn, for crypto/tls, which writes a record at a time.

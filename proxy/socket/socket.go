@@ -6,6 +6,7 @@
 package socket
 
 import (
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -35,7 +36,7 @@ func Wait(c net.Conn) error {
 		var broken error
 		waited := raw.Read(func(fd uintptr) bool {
 			var ready bool
-			ready, broken = readable(fd)
+			ready, broken = Readable(fd)
 			return ready
 		})
 		if waited != nil {
@@ -46,27 +47,25 @@ func Wait(c net.Conn) error {
 	return nil
 }
 
-// readable says whether a read would not block. An error is told once: reading afterwards gives an end.
-func readable(fd uintptr) (bool, error) {
-	var one [1]byte
+// Readable says whether a read of a socket would not block. An error is told once: reading afterwards gives an end.
+func Readable(fd uintptr) (bool, error) {
 	for {
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch err {
-		case nil:
+		switch errno := sysPeek(fd); errno {
+		case 0:
 			return true, nil
 		case syscall.EAGAIN:
 			return false, nil
 		case syscall.EINTR:
 		default:
-			return true, err
+			return true, errno
 		}
 	}
 }
 
-// fault is an error as package net has it; nil if err is.
+// fault is an error of a system call as package net has it; nil and io.EOF stay what they are.
 func fault(op string, c net.Conn, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || err == io.EOF { //nolint:errorlint // it is that itself
+		return err
 	}
 	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }

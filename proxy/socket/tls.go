@@ -22,7 +22,8 @@ type TLS struct {
 	records *records
 	more    bool // crypto/tls may hold decrypted bytes
 	one     [1]byte
-	kept    bool // one is to be read next
+	kept    bool  // one is to be read next
+	failed  error // what the next read ends with, or nil
 
 	writing sync.Mutex // held by who has records gathered
 	busy    atomic.Bool
@@ -41,17 +42,36 @@ func Server(c net.Conn, config *tls.Config, budget *limits.Budget) *TLS {
 	return &TLS{Conn: tls.Server(r, config), records: r}
 }
 
-// Read implements net.Conn. An end without close_notify is io.ErrUnexpectedEOF: somebody may have cut it short (RFC 8446,
-// 6.1), which crypto/tls lets pass between records.
+// Read implements net.Conn. It reads the whole records that are here, as far as they fit. An end without close_notify is
+// io.ErrUnexpectedEOF: somebody may have cut it short (RFC 8446, 6.1), which crypto/tls lets pass between records.
 func (t *TLS) Read(b []byte) (int, error) {
 	if t.kept && len(b) > 0 {
 		t.kept = false
 		return copy(b, t.one[:]), nil // and more is true
 	}
+	if t.failed != nil && len(b) > 0 {
+		return 0, t.failed
+	}
 	n, err := t.Conn.Read(b)
+	for more := err == nil; more && t.records.fits(len(b)-n); {
+		var next int
+		next, t.failed = t.readDry(b[n:])
+		n, more = n+next, next > 0
+	}
 	t.more = n > 0 && n == len(b)
 	if err != nil {
 		err = t.cutShort(err)
+	}
+	return n, err
+}
+
+// readDry reads what is here, without waiting.
+func (t *TLS) readDry(b []byte) (int, error) {
+	t.records.dry = true
+	n, err := t.Conn.Read(b)
+	t.records.dry = false
+	if errors.Is(err, errDry) {
+		err = nil
 	}
 	return n, err
 }
@@ -63,23 +83,12 @@ func (t *TLS) cutShort(err error) error {
 	return err
 }
 
-// readAll reads what there is of whole records, at least once.
-func (t *TLS) readAll(b []byte) (n int, err error) {
-	n, err = t.Read(b)
-	for err == nil && len(b)-n >= recordPlaintext {
-		if _, whole := t.records.next(); !whole {
-			break
-		}
-		var more int
-		more, err = t.Read(b[n:])
-		n += more
-	}
-	return n, err
-}
+// tells says whether a read gives something without reading from below.
+func (t *TLS) tells() bool { return t.more || t.failed != nil }
 
 // wait waits until a read gives something, or something has come that crypto/tls has to see.
 func (t *TLS) wait() error {
-	if t.more {
+	if t.tells() {
 		return nil
 	}
 	if err := t.records.wait(); err != nil {
@@ -91,16 +100,14 @@ func (t *TLS) wait() error {
 // Quiet says whether nothing is there to be read, no end and no error either: whether the connection is good for another
 // request when its peer owes nothing. It does not wait and does not allocate.
 func (t *TLS) Quiet() bool {
-	here, _ := t.records.next()
-	return here == 0 && !t.holds() && t.records.source.quiet()
+	return t.failed == nil && t.records.here() == 0 && !t.holds() && t.records.source.quiet()
 }
 
 // holds says whether crypto/tls holds decrypted bytes.
 func (t *TLS) holds() bool {
 	if t.more && !t.kept {
-		t.records.dry = true
-		n, _ := t.Conn.Read(t.one[:])
-		t.records.dry, t.more, t.kept = false, n > 0, n > 0
+		n, _ := t.readDry(t.one[:]) // what it fails with comes again
+		t.more, t.kept = n > 0, n > 0
 	}
 	return t.more
 }

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/internal/testconn"
 )
 
 // A large write leaves in one system call and is read in few.
 func TestManyRecordsPerSystemCall(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := testconn.TCP(t)
 	counted := &counting{Conn: far}
 	server, client := secure(t, near, counted, nil, nil)
 	counted.writes.Store(0)
@@ -37,7 +38,7 @@ func TestManyRecordsPerSystemCall(t *testing.T) {
 		t.Errorf("%d writes of %d bytes took %d system calls", 10, len(payload), n)
 	}
 
-	near, far = tcpPair(t)
+	near, far = testconn.TCP(t)
 	server, client = secure(t, near, far, nil, nil)
 	if _, err := client.Write(payload); err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func (d *dribble) Read(b []byte) (int, error) { return d.Conn.Read(b[:min(len(b)
 
 func TestRecordsInPieces(t *testing.T) {
 	for _, most := range []int{1, 4, 5, 6, 7, 100, recordMost, recordMost + 3} {
-		near, far := tcpPair(t)
+		near, far := testconn.TCP(t)
 		server, client := secure(t, &dribble{near, most}, far, nil, nil)
 		go func() {
 			for n := range 20 {
@@ -105,7 +106,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 		"half a header":      "\x16\x03",
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			budget := limits.NewBudget(1 << 20)
 			server := Server(near, config(t), budget)
 			go func() { io.WriteString(far, sent); far.CloseWrite(); io.Copy(io.Discard, far) }()
@@ -121,21 +122,11 @@ func TestWhatIsNoRecord(t *testing.T) {
 func TestCloseBreaksAWriteOff(t *testing.T) {
 	budget := limits.NewBudget(64 << 20)
 	server, client := tlsPair(t, nil, budget)
-	done := make(chan error)
-	go func() {
-		for {
-			if _, err := client.Write(noise(1 << 20)); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	eventually(t, "the peer's window is full", func() bool { return client.busy.Load() && budget.Held() > 0 })
-	timer := time.NewTimer(50 * time.Millisecond)
-	<-timer.C
+	sent := sending(client)
+	sent.halts(t, func() bool { return client.busy.Load() && budget.Held() > 0 })
 	begun := time.Now()
 	client.Close()
-	if err := <-done; !errors.Is(err, net.ErrClosed) {
+	if err := <-sent.broken; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 	if took := time.Since(begun); took > 3*time.Second {
@@ -189,13 +180,51 @@ func (b *breaking) Write(p []byte) (int, error) {
 func TestAWriteThatBreaksSaysWhatMayHaveArrived(t *testing.T) {
 	for name, left := range map[string]int{"nothing": 0, "some records": 2 * recordMost, "all but a byte": 4*recordMost - 1} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
+			near, far := testconn.TCP(t)
 			wire := &breaking{Conn: far, left: -1}
 			_, client := secure(t, near, wire, nil, nil)
 			wire.left = left
 			n, err := client.Write(noise(6 * recordPlaintext))
 			if !errors.Is(err, syscall.EPIPE) || (n == 0) != (left == 0) || n > 0 && n < left/recordMost*recordPlaintext {
 				t.Errorf("%d bytes of records left, and Write says %d, %v", left, n, err)
+			}
+		})
+	}
+}
+
+// What came behind other records is told after them, and is not waited for.
+func TestTheEndBehindOtherRecords(t *testing.T) {
+	for what, c := range map[string]struct {
+		end  func(*TLS)
+		want error
+	}{
+		"in good order": {func(c *TLS) { c.CloseWrite() }, io.EOF},
+		"a bad record":  {func(c *TLS) { c.records.Conn.Write(append([]byte{23, 3, 3, 0, 64}, noise(64)...)) }, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ours, theirs := tlsPair(t, nil, nil)
+			for range 3 {
+				io.WriteString(theirs, "abc")
+			}
+			c.end(theirs)
+			eventually(t, "it has not all come", func() bool {
+				ours.records.source.fill()
+				return ours.records.here() > 3*(recordHeader+recordSealed+3)+recordHeader
+			})
+			got := make([]byte, 100)
+			if n, err := ours.Read(got); string(got[:n]) != "abcabcabc" || err != nil {
+				t.Errorf("read %q, %v", got[:n], err)
+			}
+			if ours.Quiet() {
+				t.Error("it is quiet")
+			}
+			for range 2 {
+				if err := Wait(ours); err != nil {
+					t.Error(err)
+				}
+				if n, err := ours.Read(got); n != 0 || err == nil || c.want != nil && !errors.Is(err, c.want) {
+					t.Errorf("read %d bytes, %v", n, err)
+				}
 			}
 		})
 	}

@@ -29,7 +29,7 @@ type Conn1 struct {
 func newConn1(e *Endpoint, conn net.Conn, expires time.Time) *Conn1 {
 	o := &e.registry.options
 	c := &Conn1{Conn: http1.New(conn, &o.Limits, o.Count), endpoint: e, expires: expires}
-	e.track(c)
+	e.track(c, conn)
 	return c
 }
 
@@ -53,7 +53,7 @@ func (c *Conn1) Close() error {
 	err := net.ErrClosed
 	c.closing.Do(func() {
 		err = c.NetConn().Close()
-		c.endpoint.untrack(c)
+		c.endpoint.untrack(c, c.NetConn())
 		c.endpoint.one.gone()
 	})
 	return err

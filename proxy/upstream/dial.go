@@ -47,6 +47,7 @@ func (e *Endpoint) dial(ctx context.Context, alpn string) (net.Conn, time.Time, 
 	if err != nil {
 		return nil, time.Time{}, &Failure{refusal.ConnectFailed, true, fmt.Errorf("connecting to %v: %w", e.Address, err)}
 	}
+	conn = socket.Cheap(conn)
 	if !e.MTLS() {
 		var expires time.Time
 		if e.Plaintext && e.PlaintextUntil != 0 {

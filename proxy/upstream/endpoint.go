@@ -68,14 +68,14 @@ type Stream struct {
 // Close closes the connection.
 func (s *Stream) Close() error {
 	err := s.Conn.Close()
-	s.endpoint.untrack(s)
+	s.endpoint.untrack(s, s.Conn)
 	return err
 }
 
 // Reset closes the connection so that its peer sees that it was cut short.
 func (s *Stream) Reset() {
 	socket.Reset(s.Conn)
-	s.endpoint.untrack(s)
+	s.endpoint.untrack(s, s.Conn)
 }
 
 // Dial opens a connection for one caller's bytes, as mesh TLS with this ALPN name or in plaintext. Errors are *Failure.
@@ -85,17 +85,20 @@ func (e *Endpoint) Dial(ctx context.Context, alpn string) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{Conn: conn, endpoint: e}
-	e.track(s)
+	e.track(s, conn)
 	return s, nil
 }
 
-func (e *Endpoint) track(c io.Closer) {
+// track notes a connection, which conn is underneath.
+func (e *Endpoint) track(c io.Closer, conn net.Conn) {
+	e.registry.watch.Add(conn)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.open[c] = struct{}{}
 }
 
-func (e *Endpoint) untrack(c io.Closer) {
+func (e *Endpoint) untrack(c io.Closer, conn net.Conn) {
+	e.registry.watch.Remove(conn)
 	e.mu.Lock()
 	delete(e.open, c)
 	last := e.retired && len(e.open) == 0

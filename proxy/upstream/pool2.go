@@ -190,7 +190,7 @@ func (p *pool2) dial() {
 	}
 	c := &conn2{pool: p, making: true, expires: expires}
 	c.http2 = http2.Client(conn, e.config2(), func(*http2.Conn) { p.look(c) })
-	e.track(c)
+	e.track(c, conn)
 	stop := context.AfterFunc(r.ctx, func() { c.Close() })
 	c.patience = time.AfterFunc(r.options.ConnectTimeout-time.Since(begun), func() { c.http2.Close(errSilent) })
 	err = c.http2.Serve()
@@ -200,7 +200,7 @@ func (p *pool2) dial() {
 	if p.over(c) {
 		p.failed(&Failure{refusal.ConnectFailed, true, fmt.Errorf("HTTP/2 with %v: %w", e.Address, err)})
 	}
-	e.untrack(c)
+	e.untrack(c, conn)
 }
 
 // errSilent is why a connection is given up on which the server says nothing.

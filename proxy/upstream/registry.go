@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // Registry owns every endpoint that some table holds, and those that are still busy though none does.
@@ -16,6 +18,7 @@ type Registry struct {
 	ctx   context.Context //nolint:containedctx // dials belong to nobody's request
 	end   context.CancelFunc
 	dials sync.WaitGroup
+	watch socket.Watch
 
 	mu        sync.Mutex
 	endpoints map[Key]*Endpoint
@@ -26,6 +29,7 @@ type Registry struct {
 func NewRegistry(options Options) *Registry {
 	r := &Registry{
 		options:   options.withDefaults(),
+		watch:     socket.Watch{After: options.VanishTimeout},
 		endpoints: make(map[Key]*Endpoint),
 		held:      make(map[netip.AddrPort]int),
 	}

@@ -77,6 +77,7 @@ type Options struct {
 
 	ConnectTimeout time.Duration // of a TCP connection and its TLS handshake together; 5 s
 	IdleTimeout    time.Duration // how long an unused connection is kept, less than servers keep it; 60 s
+	VanishTimeout  time.Duration // how long an endpoint may acknowledge nothing of what is on its way to it; 1 min
 	DrainTimeout   time.Duration // how long what is busy may go on when its endpoint has left; 30 s
 	WaitTimeout    time.Duration // how long a request waits for a connection when no more may be opened; 5 s
 	MaxConnections int           // open to one endpoint, of each version of HTTP; 1,024
@@ -108,7 +109,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// keepAlive finds a dead peer of a silent connection in 75 s.
+// keepAlive finds a dead peer of a silent connection in 75 s, as socket.Watch does of one that is not.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 3}
 
 func set[T int | time.Duration](value *T, to T) {

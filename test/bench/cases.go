@@ -52,12 +52,19 @@ var works = []work{
 }
 
 // groups are what -only takes.
-var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "size"}
+var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "limits", "size"}
 
-// selected returns the works of groups, in quick mode those that are part of it.
-func selected(only []string, quick bool) []work {
+// selected returns the works of groups: those with named in their names, if that is not empty, otherwise in quick mode
+// those that are part of it.
+func selected(only []string, quick bool, named string) []work {
 	return slices.DeleteFunc(slices.Clone(works), func(w work) bool {
-		return !slices.Contains(only, w.Group) || (quick && !w.Quick)
+		switch {
+		case !slices.Contains(only, w.Group):
+			return true
+		case named != "":
+			return !strings.Contains(w.Name, named)
+		}
+		return quick && !w.Quick
 	})
 }
 

@@ -6,6 +6,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func (r *run) finish(whole bool) error {
 			return err
 		}
 	}
-	if err := r.report.print(r.out); err != nil {
+	if err := errors.Join(r.report.print(r.out), r.report.printLimits(r.out)); err != nil {
 		return err
 	}
 	fmt.Fprintln(r.out)
@@ -149,6 +150,9 @@ func (r *report) mergeWith(file string) error {
 		if !slices.ContainsFunc(r.Memory, func(mine memory) bool { return mine.Peer == m.Peer }) {
 			r.Memory = append(r.Memory, m)
 		}
+	}
+	if len(r.Limits) == 0 {
+		r.Limits = earlier.Limits
 	}
 	for name, version := range earlier.Versions {
 		if _, ok := r.Versions[name]; !ok {

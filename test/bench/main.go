@@ -33,6 +33,8 @@ func main() {
 		err = origin(ctx, os.Args[2])
 	case len(os.Args) > 2 && os.Args[1] == "load":
 		err = load(ctx, os.Args[2], os.Stdout)
+	case len(os.Args) > 2 && os.Args[1] == "attack":
+		err = attackUntil(ctx, os.Args[2], os.Stdout)
 	default:
 		err = bench(ctx, os.Args[1:], os.Stdout)
 	}
@@ -77,6 +79,7 @@ type options struct {
 	proxyOn, loadOn         []int
 	linkerd, heddle, proxy  string
 	base, profileDir, pgo   string
+	work                    string
 	merge, from, note       string
 	cache                   string
 }
@@ -85,6 +88,7 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "what to measure, of "+strings.Join(groups, ",")+" (default all)")
+	flags.StringVar(&o.work, "work", "", "of those, the works alone whose names have this in them")
 	names := flags.String("peers", "", "whom to measure, of "+strings.Join(peerNames, ",")+" (default all)")
 	topologies := flags.String("topology", "", "pair, plain or both with a comma (default both)")
 	flags.IntVar(&o.rounds, "rounds", 9, "interleaved rounds")

@@ -44,6 +44,7 @@ func (r *report) markdown() string {
 		r.loaded(&b, topology)
 	}
 	r.memoryTable(&b)
+	r.limitsTable(&b)
 	r.tops(&b)
 	r.problems(&b)
 	return b.String()

@@ -41,7 +41,7 @@ func (r *run) profiles(ctx context.Context, dir, merged string) error {
 	}
 	defer i.Stop()
 	var all []string
-	for _, w := range selected(r.only, true) {
+	for _, w := range selected(r.only, true, r.work) {
 		if !w.target(i).IsValid() {
 			continue
 		}

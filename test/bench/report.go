@@ -47,6 +47,7 @@ type report struct {
 	Binaries     map[string]int64  `json:"binaries"`
 	Measurements []measurement     `json:"measurements"`
 	Memory       []memory          `json:"memory"`
+	Limits       []attacked        `json:"limits,omitempty"`
 	Profiles     []profileOf       `json:"profiles,omitempty"`
 	Problems     []string          `json:"problems"`
 

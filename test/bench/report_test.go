@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/test/bench/peers"
 	"github.com/heddle-mesh/heddle/test/bench/traffic"
 )
@@ -137,7 +138,10 @@ func TestFlags(t *testing.T) {
 	if err != nil || o.rounds != 5 || len(o.peers) != 2 || len(o.topologies) != 1 || o.duration != time.Second {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if got := selected(o.only, true); len(got) != 3 {
+	if got := selected(o.only, true, ""); len(got) != 3 {
+		t.Error(got)
+	}
+	if got := selected(o.only, true, "8,000"); len(got) != 1 || got[0].Connections != 8000 {
 		t.Error(got)
 	}
 	for _, args := range [][]string{{"-only", "http9"}, {"-peers", "squid"}, {"-topology", "ring"}, {"-rounds", "0"}, {"-proxy-cpus", "x"}} {
@@ -200,5 +204,39 @@ func TestWhatIsMergedKeepsTheNewer(t *testing.T) {
 	}
 	if len(r.Memory) != 2 || r.Memory[0].Plain != 3 || r.Memory[1].Peer != "nginx" {
 		t.Errorf("%+v", r.Memory)
+	}
+}
+
+func TestTheWorstLimitIsJudged(t *testing.T) {
+	r := newTestReport(nil)
+	if v := r.limitsVerdict(); v.Verdict != unmeasured || r.attackRows() != nil {
+		t.Errorf("what wasn't measured: %+v", v)
+	}
+	fares := func(attack string, limit limits.Name, under ...time.Duration) {
+		for round, p99 := range under {
+			r.addAttacked(attacked{Attack: attack, Limit: limit, Round: round, Quiet: time.Millisecond, Under: p99})
+		}
+	}
+	fares("a flood of PING", limits.ControlFrames, 3*time.Millisecond, 1500*time.Microsecond, time.Millisecond)
+	fares("rapid resets", limits.Resets, 1900*time.Microsecond)
+	if v := r.limitsVerdict(); v.Verdict != met || !strings.HasPrefix(v.Measured, "resets, rapid resets: 1.900") {
+		t.Errorf("%+v", v)
+	}
+	r.Limits = append(r.Limits, attacked{Attack: "a flood of SETTINGS", Limit: limits.ControlFrames, Quiet: time.Millisecond, Under: time.Millisecond, Wrong: "it was let in"})
+	if v := r.limitsVerdict(); !strings.HasPrefix(v.Verdict, missed) || !strings.Contains(v.Measured, "SETTINGS") {
+		t.Errorf("a wrong outcome: %+v", v)
+	}
+	fares("too many streams", limits.Streams, 2*time.Millisecond)
+	if v := r.limitsVerdict(); v.Verdict != missed || !strings.Contains(v.Measured, "too many streams") {
+		t.Errorf("twice is not under twice: %+v", v)
+	}
+	page := r.markdown()
+	for _, want := range []string{
+		"| control-frames | a flood of PING | 10/s | 1.000 | 1.500 | 1.500 (1.000..3.000) | met |",
+		"| continuations | a flood of CONTINUATION | 10/s | unmeasured | unmeasured | unmeasured | unmeasured |", "| memory | of the whole proxy",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("it lacks %q:\n%s", want, page)
+		}
 	}
 }

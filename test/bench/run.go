@@ -48,7 +48,7 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { r.tearDown(err != nil) }()
 	err = r.all(ctx)
-	if len(r.report.Measurements)+len(r.report.Memory) == 0 {
+	if len(r.report.Measurements)+len(r.report.Memory)+len(r.report.Limits) == 0 {
 		return err
 	}
 	return errors.Join(err, r.finish(err == nil))
@@ -66,6 +66,11 @@ func (r *run) all(ctx context.Context) error {
 	}
 	if slices.Contains(r.only, "memory") && !r.quick {
 		if err := r.memories(ctx); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(r.only, "limits") && slices.Contains(r.options.peers, ours) {
+		if err := r.underAttack(ctx); err != nil {
 			return err
 		}
 	}
@@ -169,7 +174,7 @@ type running struct {
 
 // topology starts all peers so, and measures them.
 func (r *run) topology(ctx context.Context, topology peers.Topology) error {
-	works := selected(r.only, r.quick)
+	works := selected(r.only, r.quick, r.work)
 	if len(works) == 0 {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (r *report) verdicts() []verdict {
 			}
 		}
 	}
-	out = append(out, r.memoryVerdicts()...)
+	out = append(append(out, r.memoryVerdicts()...), r.limitsVerdict())
 	out = append(out, verdict{"allocations of ours per warm request, in clear", "0 on HTTP/1.1, 4 on HTTP/2", "not by the bench: tests of proxy/http1, http2 and forward assert it", unmeasured})
 	size := float64(r.Binaries[ours])
 	return append(out, bound("proxy binary, stripped", size, 13<<20))

@@ -70,7 +70,7 @@ spec: {targetRef: {kind: Namespace}, mtls: {mode: Disabled}}
 `
 
 // appProtocols are how a Service declares a protocol.
-var appProtocols = map[string]string{"http1": "http", "http2": "kubernetes.io/h2c", "grpc": "grpc"}
+var appProtocols = map[string]string{"http1": "http1", "http2": "kubernetes.io/h2c", "grpc": "grpc"}
 
 // sandboxed runs a pair of processes.
 func sandboxed(tb testing.TB, app netip.AddrPort, s service) faces {

@@ -12,18 +12,22 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/forward"
 	"github.com/heddle-mesh/heddle/proxy/listener"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/table"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 	"github.com/heddle-mesh/heddle/test/pki"
@@ -75,7 +79,7 @@ func New(tb testing.TB, app netip.AddrPort, o Options) *Pair {
 	server.apply(meshconfig.BindingName("u-1"), &meshconfig.Binding{
 		PodUid: "u-1", Pod: "shop/cart-0", Identity: callee.String(), Inbound: "inbound/a", Workload: "cart",
 	})
-	p.Server = Listen(tb, server.at(app))
+	p.Server = server.listen(app)
 
 	if o.Alone {
 		p.Server, endpoint.Identity = app, ""
@@ -91,7 +95,7 @@ func New(tb testing.TB, app netip.AddrPort, o Options) *Pair {
 	client.apply(meshconfig.EndpointsName(service, 0), &meshconfig.Endpoints{
 		Service: service, Shards: 1, Endpoints: []*meshconfig.Endpoint{endpoint},
 	})
-	p.Client = Listen(tb, client.at(netip.AddrPortFrom(serviceIP, 80)))
+	p.Client = client.listen(netip.AddrPortFrom(serviceIP, 80))
 	return p
 }
 
@@ -122,6 +126,10 @@ type side struct {
 	tb     testing.TB
 	tables *table.Store
 	server forward.Server
+	limits limits.Set
+	count  limits.Counter
+
+	perSource int
 }
 
 func (p *Pair) start(id identity.ID, d observe.Direction, events *Events, o Options) *side {
@@ -136,7 +144,9 @@ func (p *Pair) start(id identity.ID, d observe.Direction, events *Events, o Opti
 	if o.Change != nil {
 		o.Change(&options)
 	}
+	s.limits, s.count = options.Limits, options.Count
 	if d == observe.Inbound {
+		s.perSource = s.limits.ConnectionsPerSource
 		s.server = forward.NewInbound(options)
 	} else {
 		s.server = forward.NewOutbound(options)
@@ -163,12 +173,40 @@ func (s *side) apply(name meshconfig.Name, m proto.Message) {
 	}
 }
 
-// at serves connections as if they had been going to an address.
-func (s *side) at(destination netip.AddrPort) func(context.Context, net.Conn) {
-	return func(ctx context.Context, c net.Conn) {
-		s.server.Serve(ctx, &forward.Conn{Peeker: listener.Peek(c), Source: addrOf(c.RemoteAddr()), Destination: destination})
+// listen takes connections at a new loopback address as if they had been going to another one, until the test ends.
+func (s *side) listen(destination netip.AddrPort) netip.AddrPort {
+	s.tb.Helper()
+	open, err := (&net.ListenConfig{}).Listen(s.tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		s.tb.Fatal(err)
 	}
+	l := listener.New(open, listener.Options{
+		Server: s.server, Events: entrance{s.tb},
+		Log:                 funcr.New(func(_, line string) { s.tb.Log(line) }, funcr.Options{}),
+		OriginalDestination: func(*net.TCPConn) (netip.AddrPort, error) { return destination, nil },
+		MaxConnections:      s.limits.Connections, MaxPerSource: s.perSource, Count: s.count,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := l.Run(ctx); err != nil {
+			s.tb.Error(err)
+		}
+	})
+	s.tb.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return addrOf(open.Addr())
 }
+
+// entrance is listener.Events.
+type entrance struct{ tb testing.TB }
+
+func (entrance) Opened()                {}
+func (entrance) Closed()                {}
+func (entrance) Refused(refusal.Reason) {}
+func (e entrance) Panicked()            { e.tb.Error("the proxy panicked") }
 
 func addrOf(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
 
@@ -218,7 +256,9 @@ func (e *Events) Observe(event *observe.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.events) < 10_000 { // a fuzz target makes more than anybody looks at
-		e.events = append(e.events, *event)
+		kept := *event
+		kept.Method, kept.Path = strings.Clone(event.Method), strings.Clone(event.Path) // they last as long as the call
+		e.events = append(e.events, kept)
 	}
 }
 

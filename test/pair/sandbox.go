@@ -42,22 +42,8 @@ type Process struct {
 	PID           int
 }
 
-// StartSandbox starts a sandbox with a binary of the CLI, waits until it is ready, and ends it when the test ends. The ports
-// that it finds free may be taken by others before its proxies listen there: then it is started anew.
+// StartSandbox starts a sandbox with a binary of the CLI, waits until it is ready, and ends it when the test ends.
 func StartSandbox(tb testing.TB, binary string, args ...string) *Sandbox {
-	tb.Helper()
-	for tries := 1; ; tries++ {
-		s, err := startSandbox(tb, binary, args...)
-		if err == nil {
-			return s
-		}
-		if tries == 3 || !strings.Contains(s.Said(), "address already in use") {
-			tb.Fatalf("the sandbox: %v\n%s", err, s.Said())
-		}
-	}
-}
-
-func startSandbox(tb testing.TB, binary string, args ...string) (*Sandbox, error) {
 	tb.Helper()
 	s := &Sandbox{Clients: make(map[string]Process), Servers: make(map[string]Process), ended: make(chan struct{})}
 	s.cmd = exec.CommandContext(context.WithoutCancel(tb.Context()), binary, append([]string{"sandbox"}, args...)...)
@@ -90,11 +76,14 @@ func startSandbox(tb testing.TB, binary string, args ...string) (*Sandbox, error
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case err := <-ready:
-		return s, err
+	case err = <-ready:
 	case <-timer.C:
-		return s, fmt.Errorf("it is not ready in %v", patience)
+		err = fmt.Errorf("it is not ready in %v", patience)
 	}
+	if err != nil {
+		tb.Fatalf("the sandbox: %v\n%s", err, s.Said())
+	}
+	return s
 }
 
 // read reads what listens where, until all is ready.

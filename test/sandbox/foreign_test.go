@@ -60,7 +60,7 @@ func foreign(pair *tls.Certificate, pool *x509.CertPool, h2 bool, alpn ...string
 func TestAForeignClientTakesTheServerSide(t *testing.T) {
 	f, pki := newFiles(t), t.TempDir()
 	declared, detected := application(t, "declared", "127.0.0.11"), application(t, "detected", "127.0.0.12")
-	f.service("cart", "http", declared)
+	f.service("cart", "http1", declared)
 	f.service("depot", "x", detected)
 	front := certificate(t, pki, "spiffe://cluster.local/ns/web/sa/front")
 	s := start(t, "-f", f.dir, "--inbound-only", "--pki", pki)

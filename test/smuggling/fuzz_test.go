@@ -272,7 +272,7 @@ func FuzzDowngrades(f *testing.F) {
 		}
 		d := newCaller2(b.dial(t))
 		defer d.Close()
-		e, err := d.await(d.open(&a))
+		e, err := d.Await(d.open(&a))
 		if err != nil && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset") {
 			t.Fatalf("%q came to no end: %v", head, err)
 		}
@@ -297,7 +297,7 @@ func FuzzDowngrades(f *testing.F) {
 				}
 			}
 		}
-		if requests > 1 || requests == 0 && e.status == "200" {
+		if requests > 1 || requests == 0 && e.Status == "200" {
 			t.Fatalf("%q came out as %d requests, answered %+v", head, requests, e)
 		}
 	})

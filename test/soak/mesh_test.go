@@ -52,9 +52,9 @@ func start(t *testing.T) *mesh {
 	two, one := []string{"127.0.0.11", "127.0.0.12"}, []string{"127.0.0.13"}
 	web := serveHTTP(t, append(two[:2:2], one...))
 	m.services = []*service{
-		{"web", "http", nil, web},
-		{"web-a", "http", two, web},
-		{"web-b", "http", one, web},
+		{"web", "http1", nil, web},
+		{"web-a", "http1", two, web},
+		{"web-b", "http1", one, web},
 		{"api", "kubernetes.io/h2c", two, serveHTTP(t, two)},
 		{"rpc", "grpc", two, serveGRPC(t, two)},
 		{"raw", "tcp", two, serveTCP(t, two)},

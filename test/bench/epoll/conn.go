@@ -19,7 +19,8 @@ type Conn struct {
 	fd      int
 	handler Handler // nil once closed
 	dirty   bool
-	armed   bool     // waits for the socket to take more
+	armed   bool // waits for the socket to take more
+	lingers bool
 	queue   [][]byte // what is to be sent, in order, before own
 	own     []byte   // what was copied
 	sent    int      // of the first
@@ -111,6 +112,9 @@ func (c *Conn) read(buf []byte) {
 	case errno == unix.EAGAIN:
 	case errno != 0:
 		c.fail(fmt.Errorf("read: %w", errno))
+	case n == 0 && c.lingers:
+		c.lingers = false
+		c.Deafen()
 	case n == 0:
 		c.fail(errClosed)
 	default:
@@ -124,6 +128,12 @@ func (c *Conn) fail(err error) {
 		h.Closed(c, err)
 	}
 }
+
+// Linger keeps the connection when its peer has sent its last byte. No event follows until the peer closes it.
+func (c *Conn) Linger() { c.lingers = true }
+
+// Deafen reads nothing more of the connection. No event follows until the peer closes it.
+func (c *Conn) Deafen() { _ = c.loop.watch(unix.EPOLL_CTL_MOD, c.fd, 0) }
 
 // Close closes the connection. No event follows.
 func (c *Conn) Close() {

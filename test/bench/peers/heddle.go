@@ -21,9 +21,14 @@ import (
 )
 
 // Heddle is run by `heddle sandbox`. The paths are of heddle and heddle-proxy; empty ones are built from the tree.
-func Heddle(name, heddle, proxy string) Peer { return &mesh{name: name, heddle: heddle, proxy: proxy} }
+func Heddle(name, heddle, proxy string) Peer { return Limited(name, heddle, proxy, "") }
 
-type mesh struct{ name, heddle, proxy string }
+// Limited is Heddle with a list of limits.
+func Limited(name, heddle, proxy, limits string) Peer {
+	return &mesh{name: name, heddle: heddle, proxy: proxy, limits: limits}
+}
+
+type mesh struct{ name, heddle, proxy, limits string }
 
 func (m *mesh) Name() string { return m.name }
 
@@ -78,6 +83,9 @@ func (m *mesh) Start(site *Site, topology Topology) (i *Instance, err error) {
 	}
 	if topology == Plain {
 		args = append(args, "--outbound-only")
+	}
+	if m.limits != "" {
+		args = append(args, "--limits", m.limits)
 	}
 	i = l.instance(topology)
 	ready := newReady(site.Log)

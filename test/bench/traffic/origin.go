@@ -21,6 +21,9 @@ import (
 // Sizes are the bodies that the origin has, by the last segment of the path. Any other path is answered as 1k.
 var Sizes = map[string]int{"1k": 1 << 10, "16k": 16 << 10, "1m": 1 << 20}
 
+// Stuck ends the paths of requests of HTTP/1.1 that are not answered, and behind which nothing more is read.
+const Stuck = "/stuck"
+
 // The addresses of the two versions of the application, which share the traffic nine to one, and of TCP.
 var (
 	Stable = netip.AddrFrom4([4]byte{127, 0, 0, 11})
@@ -31,7 +34,8 @@ var (
 // two because a mesh wants to know what a port speaks. Answers say in X-Version which version gave them.
 type Ports struct {
 	HTTP1, HTTP2 int
-	// TCP echoes what begins with 'e', and sends a block for each byte of anything else.
+	// TCP echoes what begins with 'e', keeps what begins with 'k' until the other side closes it, and sends a block for each
+	// byte of anything else.
 	TCP int
 }
 
@@ -148,6 +152,10 @@ func (s *http1Server) Data(c *epoll.Conn, p []byte) {
 			c.WriteStatic(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Version: %s\r\n\r\n%s", len(head), s.origin.version, head))
 			continue
 		}
+		if bytes.HasSuffix(line, []byte(Stuck+" HTTP/1.1")) {
+			c.Deafen()
+			return
+		}
 		if n, name := heldTogether(line); n > 0 {
 			s.origin.gates.hold(c, s.origin.http1[sizeOf(line)], n, name)
 			continue
@@ -195,9 +203,8 @@ func (g gates) hold(c *epoll.Conn, answer []byte, n int, name string) {
 
 // stream is the origin of TCP.
 type stream struct {
-	block []byte
-	echo  bool
-	begun bool
+	block             []byte
+	echo, keep, begun bool
 }
 
 // blockSize is what one credit of a download is worth. The client sends a byte for each block that has come, so that no
@@ -207,6 +214,12 @@ const blockSize = 256 << 10
 func (s *stream) Data(c *epoll.Conn, p []byte) {
 	if !s.begun {
 		s.begun, s.echo = true, p[0] == 'e'
+		if s.keep = p[0] == 'k'; s.keep {
+			c.Linger()
+		}
+	}
+	if s.keep {
+		return
 	}
 	if s.echo {
 		c.Write(p)
