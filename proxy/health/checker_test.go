@@ -10,17 +10,6 @@ import (
 	"time"
 )
 
-// bubble runs a test of a fleet in virtual time.
-func bubble(t *testing.T, n int, do func(f *fleet)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, n)
-		f.begin(t, NewPace(PerSecond))
-		f.T = t
-		do(f)
-	})
-}
-
 func TestNobodyIsCheckedWhoIsNotInUse(t *testing.T) {
 	bubble(t, 3, func(f *fleet) {
 		t := f.T

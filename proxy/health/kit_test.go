@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -128,6 +129,17 @@ func (f *fleet) begin(t *testing.T, pace *Pace) {
 // seeded is a source of random numbers for one goroutine that is the same in every run.
 func seeded() func() uint64 { return rand.New(rand.NewPCG(1, 2)).Uint64 }
 
+// bubble runs a test of a fleet in virtual time.
+func bubble(t *testing.T, n int, do func(f *fleet)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, n)
+		f.begin(t, NewPace(PerSecond))
+		f.T = t
+		do(f)
+	})
+}
+
 // pass lets intervals pass, in each of which so many requests are sent, and returns who was checked meanwhile.
 func (f *fleet) pass(intervals, requests int) []int {
 	f.mu.Lock()
@@ -137,7 +149,7 @@ func (f *fleet) pass(intervals, requests int) []int {
 		for range requests {
 			f.Use()
 		}
-		time.Sleep(f.check.Interval) // in a bubble
+		time.Sleep(f.check.Interval)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
