@@ -40,10 +40,10 @@ type Check struct {
 	frame []byte // of gRPC
 }
 
-// New reads config. What is 0 there has its default: every 10 s, for at most 1 s, 2 good ones or 3 bad ones. Errors name the
+// New reads config. What is 0 there has its default: every 10 s, for at most 1 s, 1 good one or 3 bad ones. Errors name the
 // field.
 func New(m *meshconfig.HealthCheck) (*Check, error) {
-	c := &Check{Interval: 10 * time.Second, Timeout: time.Second, Healthy: 2, Unhealthy: 3, host: m.GetHost()}
+	c := &Check{Interval: 10 * time.Second, Timeout: time.Second, Healthy: 1, Unhealthy: 3, host: m.GetHost()}
 	if err := c.pacing(m); err != nil {
 		return nil, err
 	}

@@ -68,16 +68,16 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Interval != 10*time.Second || c.Timeout != time.Second || c.Healthy != 2 || c.Unhealthy != 3 || c.head.Path != "/" {
+	if c.Interval != 10*time.Second || c.Timeout != time.Second || c.Healthy != 1 || c.Unhealthy != 3 || c.head.Path != "/" {
 		t.Errorf("%+v", c)
 	}
 	c, err = New(&meshconfig.HealthCheck{
-		Type: byTCP, Interval: 5000, Timeout: 300, HealthyThreshold: 1, UnhealthyThreshold: 4,
+		Type: byTCP, Interval: 5000, Timeout: 300, HealthyThreshold: 2, UnhealthyThreshold: 4,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Interval != 5*time.Second || c.Timeout != 300*time.Millisecond || c.Healthy != 1 || c.Unhealthy != 4 {
+	if c.Interval != 5*time.Second || c.Timeout != 300*time.Millisecond || c.Healthy != 2 || c.Unhealthy != 4 {
 		t.Errorf("%+v", c)
 	}
 }

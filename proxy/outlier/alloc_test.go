@@ -11,7 +11,7 @@ import (
 
 // everything is a config with all detectors on.
 func everything() *Config {
-	c := Defaults()
+	c := judged()
 	c.LatencyFactor = 300
 	return c
 }

@@ -8,14 +8,12 @@ import (
 )
 
 func BenchmarkReport(b *testing.B) {
-	all := Defaults()
+	all := judged()
 	all.LatencyFactor = 300
-	none := Defaults()
-	none.SuccessRatePercent = 0
 	for _, config := range []struct {
 		name string
 		*Config
-	}{{"consecutive", none}, {"default", Defaults()}, {"all", all}} {
+	}{{"default", Defaults()}, {"rate", judged()}, {"all", all}} {
 		b.Run("success/"+config.name, func(b *testing.B) {
 			w := newWorld(3, config.Config)
 			r := Result{Now: w.now, Outcome: Success, Latency: time.Millisecond}
@@ -25,7 +23,7 @@ func BenchmarkReport(b *testing.B) {
 		})
 	}
 	b.Run("parallel", func(b *testing.B) {
-		w := newWorld(3, Defaults())
+		w := newWorld(3, judged())
 		b.RunParallel(func(pb *testing.PB) {
 			r := Result{Now: w.now, Outcome: Success, Latency: time.Millisecond}
 			for pb.Next() {

@@ -23,12 +23,13 @@ type Config struct {
 	MaxEjectedPercent         int // 0: nobody is ejected
 }
 
-// Defaults is what applies where nobody said anything. The package's documentation gives the reasons.
+// Defaults is what applies where nobody said anything: what the schema of a ServiceProfile says. The package's documentation
+// gives the reasons.
 func Defaults() *Config {
 	return &Config{
 		Failures: 5, ConnectFailures: 3,
-		SuccessRatePercent: 50, Window: 10 * time.Second, MinRequests: 50,
-		BaseEjection: 5 * time.Second, MaxEjection: time.Minute, MaxEjectedPercent: 10,
+		Window: 10 * time.Second, MinRequests: 20,
+		BaseEjection: 5 * time.Second, MaxEjection: time.Minute, MaxEjectedPercent: 50,
 	}
 }
 

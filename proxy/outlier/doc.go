@@ -27,12 +27,13 @@
 //
 // # Defaults
 //
-// Consecutive failures (5) and connect failures (3) are on: they need no peers and no traffic to speak of, and the cap of
-// 10 % (of three endpoints: one) keeps a fault of all endpoints, or of one bad route, from emptying the cluster. The rate of
-// success is on at 50 %: it finds what the first cannot, an endpoint that fails every other request, and being relative it is
-// blind to requests that fail everywhere; so low a share and 50 requests keep chance out. Latency is off: it depends on
-// what is asked as much as on who answers, the pickers avoid slow endpoints already without taking their capacity away,
-// and under overload an ejection makes the next endpoint slow. Panic is at 50 %.
+// They are those of the schema of a ServiceProfile. Consecutive failures (5) and connect failures (3) are on: they need no
+// peers and little traffic, and find an endpoint that fails a third of its requests within some hundreds of them. At most half
+// (of three endpoints: one) are ejected, so that a fault of all, or of one route, takes no more than that away though it
+// looks like a fault of each; less would leave most of a lost zone in. The rate of success is off: it finds only what fails
+// seldom, or always the same requests, and how seldom is too often those know who know the service. Latency is off: it
+// depends on what is asked as much as on who answers, the pickers avoid slow endpoints already without taking their
+// capacity away, and under overload an ejection makes the next endpoint slow.
 //
 // # Breaking
 //
