@@ -183,12 +183,12 @@ func (x *exchange) choose() *refusal.Error {
 		Method: x.method(), Path: x.path, Authority: x.request.Authority, Headers: (*headerLines)(x.request),
 	}
 	x.choice = x.port.Route(&x.asks)
-	x.backend = x.choice.Backend(rand.Uint64())
+	x.backend, _ = x.choice.Backend(&x.asks, rand.Uint64())
 	if x.backend == nil {
 		return refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", x.port.Service)
 	}
 	if !x.tunnel {
-		x.timeout = x.choice.Timeout
+		x.timeout = x.choice.Route.RequestTimeout
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func (x *exchange) choose() *refusal.Error {
 func (x *exchange) next() *refusal.Error {
 	pick, why := x.choosePick()
 	if why != nil {
-		x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of("")
+		x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of("")
 		return why
 	}
 	x.take(pick)
@@ -220,7 +220,7 @@ func (x *exchange) take(pick balance.Pick) {
 	if x.side.direction == observe.Inbound {
 		return
 	}
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of(pick.Workload)
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of(pick.Workload)
 	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
 	if x.event.MTLS {
 		x.event.Peer = &pick.Endpoint.Identity

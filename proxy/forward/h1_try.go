@@ -93,7 +93,7 @@ func (d *h1) borrow(fresh bool) (endpointConn, *upstream.Failure) {
 		d.cancel = cancel
 	}
 	d.mu.Unlock()
-	c, failure := e.Connect(d.deadline, cancel)
+	c, failure := e.Connect(d.deadline, cancel, 0)
 	if failure != nil {
 		return nil, failure
 	}

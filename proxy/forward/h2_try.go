@@ -65,7 +65,7 @@ func (t *h2try) open() {
 		t.translate(endpoint, out, end)
 		return
 	}
-	wait := endpoint.Open(out, end, t)
+	wait := endpoint.Open(out, end, t, 0)
 	if wait == nil {
 		return
 	}

@@ -212,7 +212,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 	app := in.apps.acquire(k.conn.Destination)
 	defer in.apps.release(app)
 	event.Endpoint, event.Attempts = app.endpoint.Address, 1
-	stream, err := app.endpoint.Dial(ctx, "")
+	stream, err := app.endpoint.Dial(ctx, "", 0)
 	if err != nil {
 		finish(asRefusal(err), nil)
 		return nil

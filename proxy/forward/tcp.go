@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 
+	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -32,7 +33,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		series.Observe(event)
 	}
 	choice := port.Connection()
-	backend := choice.Backend(rand.Uint64())
+	backend, _ := choice.Backend(&evaluate.Request{}, rand.Uint64())
 	if backend == nil {
 		finish(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
 		return nil
@@ -87,7 +88,7 @@ func (o *Outbound) dial(
 		if event.MTLS {
 			event.Peer = &pick.Endpoint.Identity
 		}
-		stream, err := pick.Endpoint.Dial(ctx, alpn)
+		stream, err := pick.Endpoint.Dial(ctx, alpn, backend.Cluster.ConnectTimeout())
 		if err == nil {
 			return stream, pick, nil
 		}

@@ -99,7 +99,7 @@ func (x *translated) connect() (*upstream.Conn1, *upstream.Failure) {
 			return conn, nil
 		}
 	}
-	return x.endpoint.Connect(time.Time{}, x.given)
+	return x.endpoint.Connect(time.Time{}, x.given, 0)
 }
 
 // begin sends the head, with the content if all of that is here. Otherwise the content follows as it comes.

@@ -141,7 +141,7 @@ func (s *streamed) open(end bool) (asks bool, err error) {
 	if s.state == notAsked {
 		asks, s.state = true, asked
 		s.mu.Unlock()
-		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s)))
+		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s), 0))
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()

@@ -55,7 +55,7 @@ func (c *Check) grpc(m *meshconfig.HealthCheck) error {
 // onceGRPC calls Health.Check.
 func (c *Check) onceGRPC(ctx context.Context, e *upstream.Endpoint) error {
 	call := &call{frame: c.frame, ended: make(chan error, 1)}
-	waiting := e.Open(c.request(e), false, call)
+	waiting := e.Open(c.request(e), false, call, 0)
 	defer call.leave()
 	select {
 	case err := <-call.ended:

@@ -23,7 +23,7 @@ func (c *Check) onceHTTP(ctx context.Context, e *upstream.Endpoint) error {
 		conn := e.Reuse(time.Now())
 		if conn == nil {
 			var why *upstream.Failure
-			if conn, why = e.Connect(until, ctx.Done()); why != nil {
+			if conn, why = e.Connect(until, ctx.Done(), 0); why != nil {
 				return why
 			}
 		}
@@ -85,7 +85,7 @@ const settle = 200 * time.Millisecond
 
 // onceTCP connects.
 func (c *Check) onceTCP(ctx context.Context, e *upstream.Endpoint) error {
-	conn, err := e.Dial(ctx, upstream.ALPNTCP)
+	conn, err := e.Dial(ctx, upstream.ALPNTCP, 0)
 	if err != nil {
 		return err
 	}

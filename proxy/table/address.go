@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
@@ -32,6 +32,7 @@ type direct struct {
 	pins     int
 	port     atomic.Pointer[Port] // nil: the address is a pod's no more
 	endpoint *upstream.Endpoint
+	budget   *outlier.RetryBudget
 }
 
 // addressOf returns the entry of an address, which it makes and subscribes to if there is none; nil when too many are in
@@ -112,7 +113,7 @@ func (s *Store) directOf(a *address, number uint16) *direct {
 		if len(a.direct) >= maxDirect {
 			s.dropUnusedDirect(a)
 		}
-		d = &direct{}
+		d = &direct{budget: newBudget()}
 		a.direct[number] = d
 		s.fillDirect(a, number, d)
 	}
@@ -145,7 +146,7 @@ func (s *Store) fillDirect(a *address, number uint16, d *direct) {
 		Address: netip.AddrPortFrom(a.ip, number), Identity: id, Pod: pod.GetEndpoint().GetPod(),
 		Plaintext: pod.GetPlaintext(), PlaintextUntil: pod.GetPlaintextUntil(),
 	}
-	port := &Port{}
+	port := &Port{Budget: d.budget}
 	for _, p := range pod.GetPorts() {
 		if p.GetPort() == uint32(number) {
 			port.Service, port.Protocol = p.GetService(), p.GetProtocol()
@@ -166,11 +167,4 @@ func (s *Store) setDirect(d *direct, port *Port, endpoint *upstream.Endpoint) {
 	}
 	d.endpoint = endpoint
 	d.port.Store(port)
-}
-
-// single is a backend of one endpoint.
-func single(e *upstream.Endpoint, workload string, series *SeriesSet) *Backend {
-	c := &Cluster{}
-	c.set.Store(balance.NewSet([]balance.Member{{Endpoint: e, Workload: workload}}, nil))
-	return &Backend{Cluster: c, series: map[string]*SeriesSet{"": series}}
 }

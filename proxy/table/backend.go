@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
@@ -27,17 +26,6 @@ type backend struct {
 	clusters map[uint16]*Cluster
 }
 
-// Cluster is the endpoints of one port of a service. The data path reads it; it outlives the tables that name it.
-type Cluster struct {
-	set atomic.Pointer[balance.Set]
-
-	users int                  // tables that name it; guarded by Store.mu
-	held  []*upstream.Endpoint // what set holds; likewise
-}
-
-// Endpoints returns the endpoints at this time.
-func (c *Cluster) Endpoints() *balance.Set { return c.set.Load() }
-
 // backendOf returns the backend of a service, which it makes and subscribes to if there is none. The lock is held.
 func (s *Store) backendOf(service string) *backend {
 	b := s.backends[service]
@@ -56,8 +44,7 @@ func (s *Store) holdCluster(service string, port uint16) *Cluster {
 	b.pin()
 	c := b.clusters[port]
 	if c == nil {
-		c = &Cluster{}
-		c.set.Store(&balance.Set{})
+		c = newCluster()
 		b.clusters[port] = c
 		s.fill(b, port, c)
 	}
@@ -154,7 +141,7 @@ func (s *Store) fill(b *backend, port uint16, c *Cluster) {
 	}
 	s.released = append(s.released, c.held...)
 	c.held = held
-	c.set.Store(c.Endpoints().Next(balance.Options{}, ready, terminating, time.Now().UnixNano()))
+	c.set.Store(c.Endpoints().Next(balance.Options{Attach: c.attach}, ready, terminating, time.Now().UnixNano()))
 }
 
 // endpointKey says how a service port is reached at an endpoint; ok is false if it is not.

@@ -10,6 +10,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/ratelimit"
 )
 
 // maxPolicies bounds inbound sections that wait for a binding to name them.
@@ -34,6 +35,8 @@ type PortPolicy struct {
 	Service  string
 	// Authorizer decides on callers, and what the mTLS mode is at a time.
 	Authorizer *evaluate.Authorizer
+	// RateLimits are asked about what Authorizer allows; never nil.
+	RateLimits *ratelimit.Limits
 	Labels     observe.Labels
 	Series     observe.Series
 	// ServerFirst remembers, until the policy is replaced, that the application spoke first though nobody declared it.
@@ -83,6 +86,9 @@ func (s *Store) applyInbound(name meshconfig.Name, m *meshconfig.Inbound) error 
 		if _, err := evaluate.NewAuthorizer(p); err != nil {
 			return err
 		}
+		if _, err := evaluate.NewRateLimits(p); err != nil {
+			return err
+		}
 	}
 	var err error
 	s.locked(func() {
@@ -130,20 +136,26 @@ func (s *Store) buildInbound(m *meshconfig.Inbound, b *meshconfig.Binding) (*Inb
 		ports:      make(map[uint16]*PortPolicy, len(m.GetPorts())),
 		superseded: make(chan struct{}),
 	}
+	buckets := ratelimit.Buckets{}
 	var err error
-	if built.fallback, err = s.buildPolicy(built, m.GetDefaultPolicy()); err != nil {
+	if built.fallback, err = s.buildPolicy(built, m.GetDefaultPolicy(), buckets); err != nil {
 		return nil, fmt.Errorf("default_policy: %w", err)
 	}
 	for i, p := range m.GetPorts() {
-		if built.ports[uint16(p.GetPort())], err = s.buildPolicy(built, p); err != nil {
+		if built.ports[uint16(p.GetPort())], err = s.buildPolicy(built, p, buckets); err != nil {
 			return nil, fmt.Errorf("ports[%d]: %w", i, err)
 		}
 	}
+	s.buckets = buckets
 	return built, nil
 }
 
-func (s *Store) buildPolicy(i *Inbound, p *meshconfig.PortPolicy) (*PortPolicy, error) {
+func (s *Store) buildPolicy(i *Inbound, p *meshconfig.PortPolicy, buckets ratelimit.Buckets) (*PortPolicy, error) {
 	authorizer, err := evaluate.NewAuthorizer(p)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := evaluate.NewRateLimits(p)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +165,7 @@ func (s *Store) buildPolicy(i *Inbound, p *meshconfig.PortPolicy) (*PortPolicy, 
 	labels := observe.Labels{Direction: observe.Inbound, Service: p.GetService(), Workload: i.Workload}
 	return &PortPolicy{
 		Protocol: p.GetProtocol(), Service: p.GetService(), Authorizer: authorizer,
-		Labels: labels, Series: s.options.Observer.Bind(labels),
+		RateLimits: buckets.Limits(limits, s.buckets),
+		Labels:     labels, Series: s.options.Observer.Bind(labels),
 	}, nil
 }

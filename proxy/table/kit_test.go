@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/internal/testpki"
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -163,7 +164,7 @@ func reach(d *Destination) []string {
 		seen := map[*Backend]bool{}
 		for i := range uint64(64) {
 			choice := p.Connection()
-			b := choice.Backend(i << 58)
+			b, _ := choice.Backend(&evaluate.Request{}, i<<58)
 			if seen[b] {
 				continue
 			}

@@ -185,6 +185,6 @@ func (s *Store) leave(d *Destination) error {
 func (d *Destination) goAbroad() {
 	s := d.store
 	d.relay = s.options.Upstreams.Acquire(upstream.Key{Address: d.Address})
-	d.foreign = &Port{Foreign: true, Series: s.foreign, Protocol: meshconfig.Protocol_PROTOCOL_TCP}
+	d.foreign = &Port{Foreign: true, Series: s.foreign, Protocol: meshconfig.Protocol_PROTOCOL_TCP, Budget: s.abroad}
 	d.foreign.only = single(d.relay, "", s.foreign)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
 )
 
 // Port is the table of one port of a destination. It never changes, but for the endpoints in it.
@@ -22,6 +23,8 @@ type Port struct {
 	Series *SeriesSet
 	// ServerFirst remembers, until the table is replaced, that a server spoke first though nobody declared the protocol.
 	ServerFirst atomic.Bool
+	// Budget bounds what is sent again. It is the service's, and outlives the table.
+	Budget *outlier.RetryBudget
 
 	router   *evaluate.Router // nil: everything goes to the only backend
 	backends map[*meshconfig.WeightedBackend]*Backend
@@ -38,42 +41,55 @@ type Backend struct {
 // Series returns the series of a route of this backend.
 func (b *Backend) Series(route string) *SeriesSet { return b.series[route] }
 
-// Choice is what becomes of a request or connection.
+// Choice is what becomes of a request or connection. Its Split is nil where there is one backend alone.
 type Choice struct {
-	Route   string // name of the route of the ServiceProfile, or empty
-	Rule    string // name of the rule of the TrafficSplit, or empty
-	Timeout time.Duration
-	split   *evaluate.Split
-	port    *Port
+	evaluate.Choice
+	port *Port
 }
 
 // Route decides on an HTTP request. It does not allocate.
 func (p *Port) Route(r *evaluate.Request) Choice {
 	if p.router == nil {
-		return Choice{port: p}
+		return Choice{evaluate.Choice{Route: evaluate.Unrouted()}, p}
 	}
-	c := p.router.Route(r)
-	return Choice{Route: c.Route.Name, Rule: c.RuleName, Timeout: c.Route.RequestTimeout, split: c.Split, port: p}
+	return Choice{p.router.Route(r), p}
 }
 
 // Connection decides on a connection that is not HTTP.
 func (p *Port) Connection() Choice {
 	if p.router == nil {
-		return Choice{port: p}
+		return Choice{evaluate.Choice{Route: evaluate.Unrouted()}, p}
 	}
-	return Choice{split: p.router.Connection().Split, port: p}
+	return Choice{p.router.Connection(), p}
 }
 
-// Backend picks a backend by weight, given 64 random bits; nil if every weight is 0.
-func (c *Choice) Backend(random uint64) *Backend {
-	if c.split == nil {
-		return c.port.only
-	}
-	i := c.split.Pick(random)
-	if i < 0 {
+// Fault returns the fault that is injected into a try, or nil.
+func (p *Port) Fault(r *evaluate.Request, now time.Time, random func() uint64) *evaluate.Fault {
+	if p.router == nil {
 		return nil
 	}
-	return c.port.backends[c.split.Backends()[i]]
+	return p.router.Fault(r, now, random)
+}
+
+// Backend picks a backend for a request, of a connection Caller and Source alone, given 64 random bits; nil if every weight
+// is 0. SetCookie says that the answer should bring Stickiness.SetCookie of the same bits.
+func (c *Choice) Backend(r *evaluate.Request, random uint64) (b *Backend, setCookie bool) {
+	if c.Split == nil {
+		return c.port.only, false
+	}
+	i, setCookie := c.Pick(r, random)
+	if i < 0 {
+		return nil, false
+	}
+	return c.port.backends[c.Split.Backends()[i]], setCookie
+}
+
+// MirrorTo returns who gets a copy of those requests that Route.Filters.Mirror draws; nil: nobody.
+func (c *Choice) MirrorTo() *Backend {
+	if f := c.Choice.Route.Filters; f != nil && f.Mirror != nil {
+		return c.port.backends[f.Mirror.Backend]
+	}
+	return nil
 }
 
 // portBuilder is what can be built of a port, and go wrong, before the lock is taken.
@@ -90,9 +106,9 @@ func newPortBuilder(service string, p *meshconfig.ServicePort) (portBuilder, err
 }
 
 // buildPort builds the table of a port, which holds its clusters in the name of table t. The lock is held.
-func (s *Store) buildPort(b portBuilder, t *routes) *Port {
+func (s *Store) buildPort(b portBuilder, svc *service, t *routes) *Port {
 	p := &Port{
-		Service: b.service, Protocol: b.section.GetProtocol(), router: b.router,
+		Service: b.service, Protocol: b.section.GetProtocol(), Budget: svc.budget, router: b.router,
 		Series:   newSeriesSet(s.options.Observer, observe.Labels{Direction: observe.Outbound, Service: b.service}),
 		backends: make(map[*meshconfig.WeightedBackend]*Backend),
 	}
@@ -103,6 +119,9 @@ func (s *Store) buildPort(b portBuilder, t *routes) *Port {
 	names := []string{""}
 	for _, r := range b.section.GetRoutes() {
 		names = append(names, r.GetName())
+		if m := r.GetFilters().GetMirror(); m != nil {
+			lists = append(lists, []*meshconfig.WeightedBackend{m.GetBackend()})
+		}
 	}
 	type key struct {
 		name    string

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
 )
 
 // service is one service that the workload calls. Its pins are the connections to it. All but the table is guarded by
@@ -17,6 +18,7 @@ type service struct {
 	name  string
 	table atomic.Pointer[routes]
 
+	budget  *outlier.RetryBudget
 	pending *routes // waits for endpoints
 	timer   *time.Timer
 	first   chan struct{} // closed when there is a table
@@ -47,12 +49,18 @@ func (s *Store) serviceOf(name string) *service {
 			return nil
 		}
 	}
-	svc := &service{name: name, first: make(chan struct{})}
+	svc := &service{name: name, budget: newBudget(), first: make(chan struct{})}
 	svc.used = time.Now()
 	s.services[name] = svc
 	s.want(true, meshconfig.RoutesName(name))
 	s.backendOf(name) // most services are their own backend: ask at once
 	return svc
+}
+
+// newBudget makes a budget of the default size.
+func newBudget() *outlier.RetryBudget {
+	config, _ := outlier.NewBudgetConfig(nil) // has no error: there is nothing to refuse
+	return outlier.NewRetryBudget(config)
 }
 
 // dropService forgets a service that nobody uses. The lock is held.
@@ -99,7 +107,7 @@ func (s *Store) applyRoutes(name meshconfig.Name, m *meshconfig.Routes) error {
 		}
 		t := &routes{ports: make(map[uint16]*Port, len(builders))}
 		for _, b := range builders {
-			t.ports[b.number] = s.buildPort(b, t)
+			t.ports[b.number] = s.buildPort(b, svc, t)
 		}
 		svc.stopWaiting()
 		s.dropTable(svc.pending)

@@ -3,6 +3,7 @@
 package table
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,14 +108,16 @@ func TestEndpointsOutliveTables(t *testing.T) {
 	inBubble(t, Options{}, func(m *mesh) {
 		d := m.known()
 		before := d.Port().Connection()
-		e := before.Backend(0).Cluster.Endpoints().Members()[0].Endpoint
+		b, _ := before.Backend(&evaluate.Request{}, 0)
+		e := b.Cluster.Endpoints().Members()[0].Endpoint
 		e.Begin()
 		m.routes(cart, cart, green)
 		m.endpoints(green, 0, 1)
 		m.endpoints(cart, 0, 1, "10.1.0.1", "10.1.0.2")
 		m.routes(cart, cart)
 		after := d.Port().Connection()
-		if got := after.Backend(0).Cluster.Endpoints().Members()[0].Endpoint; got != e || got.InFlight() != 1 {
+		b, _ = after.Backend(&evaluate.Request{}, 0)
+		if got := b.Cluster.Endpoints().Members()[0].Endpoint; got != e || got.InFlight() != 1 {
 			m.Errorf("the endpoint is another one, or has %d in flight", got.InFlight())
 		}
 		e.End()
@@ -160,15 +163,19 @@ func TestChoosingDoesNotAllocate(t *testing.T) {
 		m.endpoints(green, 0, 1, "10.1.0.2")
 		d := m.lookup(cartIP, 80)
 		request := &evaluate.Request{Method: "GET", Path: "/"}
+		now := time.Now()
 		var choice Choice
+		var b *Backend
 		if allocs := testing.AllocsPerRun(100, func() {
 			choice = d.Port().Route(request)
-			b := choice.Backend(1 << 63)
-			b.Series(choice.Route).Of("")
+			b, _ = choice.Backend(request, 1<<63)
+			b.Series(choice.Route.Name).Of("")
+			d.Port().Fault(request, now, rand.Uint64)
+			choice.MirrorTo()
 		}); allocs != 0 {
 			m.Errorf("%v allocations, want 0", allocs)
 		}
-		if choice.Route != "slow" || choice.Timeout != 1500*time.Millisecond || choice.Backend(1<<63).Name != green {
+		if choice.Route.Name != "slow" || choice.Route.RequestTimeout != 1500*time.Millisecond || b.Name != green {
 			m.Errorf("choice %+v", choice)
 		}
 		d.Release()

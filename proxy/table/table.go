@@ -21,6 +21,8 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
+	"github.com/heddle-mesh/heddle/proxy/ratelimit"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
@@ -66,7 +68,8 @@ func set[T int | time.Duration](value *T, to T) {
 // Store holds the newest table of everything that the proxy uses. It is safe for concurrent use.
 type Store struct {
 	options Options
-	foreign *SeriesSet // of connections to what is none of ours
+	foreign *SeriesSet           // of connections to what is none of ours
+	abroad  *outlier.RetryBudget // likewise
 
 	mesh    atomic.Pointer[Mesh]
 	inbound atomic.Pointer[Inbound]
@@ -74,6 +77,7 @@ type Store struct {
 	mu        sync.Mutex
 	binding   *meshconfig.Binding
 	policies  map[meshconfig.Name]*meshconfig.Inbound
+	buckets   ratelimit.Buckets // of the policy in force
 	addresses map[netip.Addr]*address
 	services  map[string]*service
 	backends  map[string]*backend
@@ -87,6 +91,7 @@ func New(options Options) *Store {
 	s := &Store{
 		options:   options.withDefaults(),
 		foreign:   newSeriesSet(options.Observer, observe.Labels{Direction: observe.Outbound}),
+		abroad:    newBudget(),
 		policies:  make(map[meshconfig.Name]*meshconfig.Inbound),
 		addresses: make(map[netip.Addr]*address),
 		services:  make(map[string]*service),

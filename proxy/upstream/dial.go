@@ -37,11 +37,11 @@ var errNoCertificate = errors.New("the proxy has no certificate yet")
 // errPeer marks failures of the peer's identity.
 var errPeer = errors.New("peer identity")
 
-// dial opens a connection and, towards a workload, makes it mesh TLS. It returns when the connection must take no new
+// dial opens a connection and, towards a workload, makes it mesh TLS, all in a time. It returns when the connection must take no new
 // request any more: when the first of both leaves expires, when plaintext ends, or the zero time. Errors are *Failure.
-func (e *Endpoint) dial(ctx context.Context, alpn string) (net.Conn, time.Time, error) {
+func (e *Endpoint) dial(ctx context.Context, alpn string, timeout time.Duration) (net.Conn, time.Time, error) {
 	o := &e.registry.options
-	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := o.Dial(ctx, "tcp", e.Address.String())
 	if err != nil {

@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -78,9 +79,10 @@ func (s *Stream) Reset() {
 	s.endpoint.untrack(s, s.Conn)
 }
 
-// Dial opens a connection for one caller's bytes, as mesh TLS with this ALPN name or in plaintext. Errors are *Failure.
-func (e *Endpoint) Dial(ctx context.Context, alpn string) (*Stream, error) {
-	conn, _, err := e.dial(ctx, alpn)
+// Dial opens a connection for one caller's bytes, as mesh TLS with this ALPN name or in plaintext. It may take some time; 0:
+// Options.ConnectTimeout. Errors are *Failure.
+func (e *Endpoint) Dial(ctx context.Context, alpn string, timeout time.Duration) (*Stream, error) {
+	conn, _, err := e.dial(ctx, alpn, cmp.Or(timeout, e.registry.options.ConnectTimeout))
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func borrow(e *Endpoint) (*Conn1, *Failure) {
 	if c := e.Reuse(e.registry.options.Clock()); c != nil {
 		return c, nil
 	}
-	return e.Connect(time.Time{}, nil)
+	return e.Connect(time.Time{}, nil, 0)
 }
 
 // begin sends a request on a connection of the pool and reads the head of the answer.

@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -22,7 +23,8 @@ type pool1 struct {
 	ready   []*Conn1 // the last used is the last
 	open    int      // connections that are not closed, ready ones among them
 	dialing int
-	waiters []*waiter1 // the longest waiting first
+	waiters []*waiter1    // the longest waiting first
+	timeout time.Duration // of dials: what the last that asked allows, since who asks is mostly one cluster
 	retired bool
 	reaper  *time.Timer // runs while something is ready
 	tick    int         // how often the reaper has run
@@ -40,7 +42,9 @@ type turn struct {
 // errBusy is why a connection is refused when there are as many as may be.
 var errBusy = errors.New("too many connections to the endpoint, or waiting for one")
 
-func newPool1(e *Endpoint) *pool1 { return &pool1{endpoint: e} }
+func newPool1(e *Endpoint) *pool1 {
+	return &pool1{endpoint: e, timeout: e.registry.options.ConnectTimeout}
+}
 
 // Reuse borrows a connection of HTTP/1.1 that is idle and good, or returns nil. Each is looked at: what has come on one
 // that nobody asked is its end, or would be taken for the answer to a request that it has never seen.
@@ -67,10 +71,11 @@ func (e *Endpoint) Reuse(now time.Time) *Conn1 {
 }
 
 // Connect waits for a connection of HTTP/1.1: one that is given back or that is made, whichever comes first. It gives up
-// at a time, if that is not zero, and when cancel is closed.
-func (e *Endpoint) Connect(until time.Time, cancel <-chan struct{}) (*Conn1, *Failure) {
+// at a time, if that is not zero, and when cancel is closed. Making one may take a time, the timeout; 0:
+// Options.ConnectTimeout.
+func (e *Endpoint) Connect(until time.Time, cancel <-chan struct{}, timeout time.Duration) (*Conn1, *Failure) {
 	for {
-		c, why := e.one.wait(until, cancel)
+		c, why := e.one.wait(until, cancel, timeout)
 		if c == nil || !c.reused || c.Alive() {
 			return c, why
 		}
@@ -78,8 +83,8 @@ func (e *Endpoint) Connect(until time.Time, cancel <-chan struct{}) (*Conn1, *Fa
 	}
 }
 
-func (p *pool1) wait(until time.Time, cancel <-chan struct{}) (*Conn1, *Failure) {
-	w, dials, patience, why := p.queue()
+func (p *pool1) wait(until time.Time, cancel <-chan struct{}, timeout time.Duration) (*Conn1, *Failure) {
+	w, dials, patience, why := p.queue(timeout)
 	if why != nil {
 		return nil, why
 	}
@@ -106,7 +111,7 @@ func (p *pool1) wait(until time.Time, cancel <-chan struct{}) (*Conn1, *Failure)
 
 // queue makes a waiter. Dials is how many connections are to be made for those who wait, patience how long this one is to
 // wait: whoever has no dial to wait for does so for less.
-func (p *pool1) queue() (w *waiter1, dials int, patience time.Duration, why *Failure) {
+func (p *pool1) queue(timeout time.Duration) (w *waiter1, dials int, patience time.Duration, why *Failure) {
 	o := &p.endpoint.registry.options
 	w = &waiter1{make(chan turn, 1)}
 	p.mu.Lock()
@@ -115,10 +120,11 @@ func (p *pool1) queue() (w *waiter1, dials int, patience time.Duration, why *Fai
 		return nil, 0, 0, &Failure{refusal.Overloaded, true, errBusy}
 	}
 	p.waiters = append(p.waiters, w)
+	p.timeout = cmp.Or(timeout, o.ConnectTimeout)
 	dials = p.claim()
 	patience = o.WaitTimeout
 	if len(p.waiters) <= p.dialing {
-		patience = o.ConnectTimeout + time.Second // dials end by themselves before that
+		patience = p.timeout + time.Second // dials end by themselves before that
 	}
 	return w, dials, patience, nil
 }
@@ -157,7 +163,10 @@ func (p *pool1) start(dials int) {
 // dial makes a connection and gives it, or why there is none, to who has waited longest.
 func (p *pool1) dial() {
 	e := p.endpoint
-	conn, expires, err := e.dial(e.registry.ctx, ALPNHTTP1)
+	p.mu.Lock()
+	timeout := p.timeout
+	p.mu.Unlock()
+	conn, expires, err := e.dial(e.registry.ctx, ALPNHTTP1, timeout)
 	var c *Conn1
 	if err == nil {
 		c = newConn1(e, conn, expires)

@@ -142,9 +142,9 @@ func TestAWaiterThatGivesUp(t *testing.T) {
 	}
 	cancel := make(chan struct{})
 	close(cancel)
-	_, why = e.Connect(time.Time{}, cancel)
+	_, why = e.Connect(time.Time{}, cancel, 0)
 	refused(t, why, refusal.CallerGone, true)
-	_, why = e.Connect(time.Now().Add(5*time.Millisecond), nil)
+	_, why = e.Connect(time.Now().Add(5*time.Millisecond), nil, 0)
 	refused(t, why, refusal.Overloaded, true)
 	if n := waiting(e); n != 0 {
 		t.Errorf("%d still wait", n)
@@ -216,7 +216,7 @@ func TestNobodyListens(t *testing.T) {
 	e := registry(t, Options{}).Acquire(Key{Address: address})
 	_, why := borrow(e)
 	refused(t, why, refusal.ConnectFailed, true)
-	_, err = e.Dial(t.Context(), ALPNTCP)
+	_, err = e.Dial(t.Context(), ALPNTCP, 0)
 	refused(t, asFailure(err), refusal.ConnectFailed, true)
 }
 

@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,11 @@ type Opener interface {
 }
 
 // Open begins a request of HTTP/2. If a connection has room then Opened is called before Open returns, which returns nil.
-// Otherwise the request waits for one; the head must stay as it is until Opened is called.
-func (e *Endpoint) Open(h *message.Head, end bool, o Opener) *Waiting { return e.two.open(h, end, o) }
+// Otherwise the request waits for one; the head must stay as it is until Opened is called. Making one may take a time, the
+// timeout; 0: Options.ConnectTimeout.
+func (e *Endpoint) Open(h *message.Head, end bool, o Opener, timeout time.Duration) *Waiting {
+	return e.two.open(h, end, o, timeout)
+}
 
 // pool2 holds the connections of HTTP/2 to one endpoint. Each carries as many streams as its server allows; the oldest
 // with room is used, so that those not needed are idle and are closed. One more is opened at a time. A dial belongs to the
@@ -37,7 +41,8 @@ type pool2 struct {
 	conns   []*conn2 // that take streams, the oldest first
 	count   int      // connections that are not over, those that take no streams any more among them
 	dialing bool
-	waiting []*Waiting // the longest waiting first
+	waiting []*Waiting    // the longest waiting first
+	timeout time.Duration // of dials: what the last that waited allows, since who asks is mostly one cluster
 	retired bool
 	expiry  *time.Timer // runs while somebody waits
 	reaper  *time.Timer // runs while there are conns
@@ -66,14 +71,16 @@ func (w *Waiting) Cancel() {
 	}
 }
 
-func newPool2(e *Endpoint) *pool2 { return &pool2{endpoint: e} }
+func newPool2(e *Endpoint) *pool2 {
+	return &pool2{endpoint: e, timeout: e.registry.options.ConnectTimeout}
+}
 
 // ErrNoExtendedConnect is why a request of RFC 8441 cannot be sent.
 var ErrNoExtendedConnect = errors.New("the endpoint does not take extended CONNECT")
 
-func (p *pool2) open(h *message.Head, end bool, o Opener) *Waiting {
+func (p *pool2) open(h *message.Head, end bool, o Opener, timeout time.Duration) *Waiting {
 	for {
-		c, old, w, why := p.pick(h, end, o)
+		c, old, w, why := p.pick(h, end, o, timeout)
 		if old != nil {
 			old.http2.Drain()
 		}
@@ -102,7 +109,7 @@ func (p *pool2) on(c *conn2, h *message.Head, end bool, o Opener) bool {
 
 // pick returns a connection that had room a moment ago; or one whose time is over, which is to be drained; or a place in
 // the queue, and sees to it that there will be a connection; or why there can be none.
-func (p *pool2) pick(h *message.Head, end bool, o Opener) (c, old *conn2, w *Waiting, why *Failure) {
+func (p *pool2) pick(h *message.Head, end bool, o Opener, timeout time.Duration) (c, old *conn2, w *Waiting, why *Failure) {
 	options := &p.endpoint.registry.options
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,10 +128,11 @@ func (p *pool2) pick(h *message.Head, end bool, o Opener) (c, old *conn2, w *Wai
 	if len(p.waiting) >= options.MaxWaiters {
 		return nil, nil, nil, &Failure{refusal.Overloaded, true, errBusy}
 	}
+	p.timeout = cmp.Or(timeout, options.ConnectTimeout)
 	p.dialMore()
 	wait := options.WaitTimeout
 	if p.dialing { // then its failure says more
-		wait = max(wait, options.ConnectTimeout+options.ConnectTimeout/16)
+		wait = max(wait, p.timeout+p.timeout/16)
 	}
 	w = &Waiting{p, h, end, o, time.Now().Add(wait)}
 	p.waiting = append(p.waiting, w)
@@ -174,16 +182,17 @@ func (p *pool2) dialMore() {
 		return
 	}
 	p.dialing = true
-	p.endpoint.registry.dials.Go(p.dial)
+	timeout := p.timeout
+	p.endpoint.registry.dials.Go(func() { p.dial(timeout) })
 }
 
 // dial makes a connection, and is its reader until it is over. It counts as made when the server's first frame has come:
 // in TLS 1.3 a client is done before the server has judged its certificate, and what does not speak HTTP/2 shows itself.
-func (p *pool2) dial() {
+func (p *pool2) dial(timeout time.Duration) {
 	e := p.endpoint
 	r := e.registry
 	begun := time.Now()
-	conn, expires, err := e.dial(r.ctx, ALPNHTTP2)
+	conn, expires, err := e.dial(r.ctx, ALPNHTTP2, timeout)
 	if err != nil {
 		p.failed(asFailure(err))
 		return
@@ -192,7 +201,7 @@ func (p *pool2) dial() {
 	c.http2 = http2.Client(conn, e.config2(), func(*http2.Conn) { p.look(c) })
 	e.track(c, conn)
 	stop := context.AfterFunc(r.ctx, func() { c.Close() })
-	c.patience = time.AfterFunc(r.options.ConnectTimeout-time.Since(begun), func() { c.http2.Close(errSilent) })
+	c.patience = time.AfterFunc(timeout-time.Since(begun), func() { c.http2.Close(errSilent) })
 	err = c.http2.Serve()
 	stop()
 	c.patience.Stop()

@@ -41,7 +41,7 @@ type request2 struct {
 func ask2(e *Endpoint, method, content string) (*request2, *Waiting) {
 	a := &request2{done: make(chan struct{}), content: content}
 	h := &message.Head{Method: method, Scheme: "http", Authority: "service.example", Path: "/", Length: message.Unknown}
-	return a, e.Open(h, content == "", a)
+	return a, e.Open(h, content == "", a, 0)
 }
 
 func (a *request2) Opened(s *http2.Stream, why *Failure) {
@@ -200,7 +200,7 @@ func TestWhoCancelsMayUseTheHeadAgain(t *testing.T) {
 		first, _ := ask2(e, "GET", "")
 		eventually(t, "the first is there", func() bool { return running.Load() == 1 })
 		h := &message.Head{Method: "GET", Scheme: "http", Authority: "service.example", Path: "/", Length: message.Unknown}
-		wait := e.Open(h, true, &request2{done: make(chan struct{})})
+		wait := e.Open(h, true, &request2{done: make(chan struct{})}, 0)
 		close(release)
 		first.answer(t)
 		wait.Cancel()
@@ -339,7 +339,7 @@ func TestExtendedConnectIsForServersThatTakeIt(t *testing.T) {
 	_, key := server(t, func(http.ResponseWriter, *http.Request) {})
 	e := registry(t, Options{}).Acquire(key)
 	a := &request2{done: make(chan struct{})}
-	e.Open(&message.Head{Method: "CONNECT", Protocol: "websocket", Scheme: "http", Authority: "a", Path: "/"}, false, a)
+	e.Open(&message.Head{Method: "CONNECT", Protocol: "websocket", Scheme: "http", Authority: "a", Path: "/"}, false, a, 0)
 	if got := a.answer(t); !strings.Contains(got, ErrNoExtendedConnect.Error()) {
 		t.Errorf("got %q", got)
 	}

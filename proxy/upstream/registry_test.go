@@ -139,7 +139,7 @@ func TestHowAnEndpointIsDialled(t *testing.T) {
 	}
 
 	echo := meshServer(t, ca.Credentials(t, pay), nil)
-	stream, err := registry(t, Options{Credentials: credentials}).Acquire(echo).Dial(t.Context(), ALPNTCP)
+	stream, err := registry(t, Options{Credentials: credentials}).Acquire(echo).Dial(t.Context(), ALPNTCP, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
