@@ -81,6 +81,7 @@ func (m *mesh) end(p *try, outcome outlier.Outcome, now int64) {
 		says = balance.Success
 	case outlier.Failure, outlier.ConnectFailure:
 		says = balance.Failure
+	default:
 	}
 	p.Done(says, latency, now)
 }
