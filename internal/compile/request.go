@@ -163,7 +163,7 @@ func newFaults(p *profile, hasRequests bool, names *naming) []*meshconfig.Fault 
 			Delay: milliseconds(f.Delay, 0), ExpiresAt: max(1, f.ExpiresAt.UnixMilli()),
 		}
 		if a := f.Abort; a != nil {
-			fault.HttpStatus, fault.GrpcStatus, fault.Reset_ = number(a.HTTPStatus, 0), number(a.GRPCStatus, 0), a.Reset != nil
+			fault.HttpStatus, fault.GrpcStatus, fault.Cut = number(a.HTTPStatus, 0), number(a.GRPCStatus, 0), a.Reset != nil
 		}
 		out = append(out, fault)
 	}

@@ -28,7 +28,7 @@ type Fault struct {
 
 func newFault(m *meshconfig.Fault) (*Fault, error) {
 	f := &Fault{
-		Name: m.GetName(), HTTPStatus: int(m.GetHttpStatus()), GRPCStatus: int(m.GetGrpcStatus()), Reset: m.GetReset_(),
+		Name: m.GetName(), HTTPStatus: int(m.GetHttpStatus()), GRPCStatus: int(m.GetGrpcStatus()), Reset: m.GetCut(),
 		percent: m.GetPercent(), expiresAt: m.GetExpiresAt(),
 	}
 	var err error
@@ -46,9 +46,9 @@ func newFault(m *meshconfig.Fault) (*Fault, error) {
 	}
 	switch {
 	case aborts > 1:
-		return nil, errors.New("http_status, grpc_status and reset: at most one")
+		return nil, errors.New("http_status, grpc_status and cut: at most one")
 	case aborts == 0 && f.Delay == 0:
-		return nil, errors.New("neither delay nor http_status, grpc_status or reset is given")
+		return nil, errors.New("neither delay nor http_status, grpc_status or cut is given")
 	case f.HTTPStatus != 0 && (f.HTTPStatus < 200 || f.HTTPStatus > maxCode):
 		return nil, fmt.Errorf("http_status: %d: want 200 to %d", f.HTTPStatus, maxCode)
 	case f.GRPCStatus > maxGRPCCode:

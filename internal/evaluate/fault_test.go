@@ -96,7 +96,7 @@ func TestAFaultCarriesWhatTheSectionSays(t *testing.T) {
 	all := []*meshconfig.Fault{
 		{Name: "a", Percent: 100, Delay: 250, ExpiresAt: 1},
 		{Name: "b", Percent: 100, Delay: 250, GrpcStatus: 14, ExpiresAt: 1},
-		{Name: "c", Percent: 100, Reset_: true, ExpiresAt: 1},
+		{Name: "c", Percent: 100, Cut: true, ExpiresAt: 1},
 		{Name: "d", Percent: 100, HttpStatus: 503, ExpiresAt: 1},
 	}
 	want := []Fault{{Name: "a", Delay: 250 * time.Millisecond}, {Name: "b", Delay: 250 * time.Millisecond, GRPCStatus: 14}, {Name: "c", Reset: true}, {Name: "d", HTTPStatus: 503}}
@@ -117,7 +117,7 @@ func TestNewFaultRefuses(t *testing.T) {
 		"a negative end":              {func(f *meshconfig.Fault) { f.ExpiresAt = -1 }, "expires_at is missing"},
 		"more than all":               {func(f *meshconfig.Fault) { f.Percent = 101 }, "percent: 101"},
 		"nothing to inject":           {func(f *meshconfig.Fault) { f.HttpStatus = 0 }, "neither delay"},
-		"two errors":                  {func(f *meshconfig.Fault) { f.Reset_ = true }, "at most one"},
+		"two errors":                  {func(f *meshconfig.Fault) { f.Cut = true }, "at most one"},
 		"a status that is none":       {func(f *meshconfig.Fault) { f.HttpStatus = 100 }, "http_status: 100"},
 		"a status beyond HTTP":        {func(f *meshconfig.Fault) { f.HttpStatus = 600 }, "http_status: 600"},
 		"a status beyond gRPC":        {func(f *meshconfig.Fault) { f.HttpStatus, f.GrpcStatus = 0, 17 }, "grpc_status: 17"},

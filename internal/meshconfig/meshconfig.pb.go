@@ -2045,7 +2045,7 @@ type Fault struct {
 	Delay         int64                  `protobuf:"varint,4,opt,name=delay,proto3" json:"delay,omitempty"`
 	HttpStatus    uint32                 `protobuf:"varint,5,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"` // at most one of the three
 	GrpcStatus    uint32                 `protobuf:"varint,6,opt,name=grpc_status,json=grpcStatus,proto3" json:"grpc_status,omitempty"`
-	Reset_        bool                   `protobuf:"varint,7,opt,name=reset,proto3" json:"reset,omitempty"`
+	Cut           bool                   `protobuf:"varint,7,opt,name=cut,proto3" json:"cut,omitempty"`                              // the connection or stream
 	ExpiresAt     int64                  `protobuf:"varint,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // always set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2123,9 +2123,9 @@ func (x *Fault) GetGrpcStatus() uint32 {
 	return 0
 }
 
-func (x *Fault) GetReset_() bool {
+func (x *Fault) GetCut() bool {
 	if x != nil {
-		return x.Reset_
+		return x.Cut
 	}
 	return false
 }
@@ -3653,7 +3653,7 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x06status\x18\x05 \x01(\rR\x06status\"c\n" +
 	"\x06Mirror\x12?\n" +
 	"\abackend\x18\x01 \x01(\v2%.heddle.meshconfig.v1.WeightedBackendR\abackend\x12\x18\n" +
-	"\apercent\x18\x02 \x01(\rR\apercent\"\xf9\x01\n" +
+	"\apercent\x18\x02 \x01(\rR\apercent\"\xf5\x01\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\amatches\x18\x02 \x03(\v2\x1b.heddle.meshconfig.v1.MatchR\amatches\x12\x18\n" +
@@ -3662,8 +3662,8 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\vhttp_status\x18\x05 \x01(\rR\n" +
 	"httpStatus\x12\x1f\n" +
 	"\vgrpc_status\x18\x06 \x01(\rR\n" +
-	"grpcStatus\x12\x14\n" +
-	"\x05reset\x18\a \x01(\bR\x05reset\x12\x1d\n" +
+	"grpcStatus\x12\x10\n" +
+	"\x03cut\x18\a \x01(\bR\x03cut\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\b \x01(\x03R\texpiresAt\"\xc9\x01\n" +
 	"\n" +
