@@ -55,7 +55,7 @@ type HTTPHealthCheck struct {
 	// +kubebuilder:validation:Pattern=`^/[^#\\\s\x00-\x1f\x7f]*$`
 	Path string `json:"path"`
 
-	// host that is asked for. Absent: the Service's name.
+	// host that is asked for. Absent: "name.namespace.svc" of the Service.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`

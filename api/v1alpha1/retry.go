@@ -42,7 +42,7 @@ const (
 )
 
 // Retry says which requests are tried again. A request that may have reached the
-// application is, whatever on says, only if it is idempotent. Every retry goes to
+// application is, whatever the conditions, only if it is idempotent. Every retry goes to
 // another endpoint where there is one, and takes from retryBudget.
 type Retry struct {
 	// attempts is how many more tries there are after the first: 0 to 10.
@@ -52,13 +52,13 @@ type Retry struct {
 	// +kubebuilder:validation:Maximum=10
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// on says after what. Absent: ConnectFailure, RefusedStream, Reset and
+	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset and
 	// GatewayError.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=7
-	On []RetryCondition `json:"on,omitempty"`
+	Conditions []RetryCondition `json:"conditions,omitempty"`
 
 	// codes of HTTP that are tried again too, 400 to 599. At most 16.
 	// +optional

@@ -13,6 +13,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:shortName=sp,categories=heddle
 // +kubebuilder:printcolumn:name="Service",type=string,JSONPath=`.spec.service.name`,description="The Service that is described"
 // +kubebuilder:printcolumn:name="Routes",type=integer,JSONPath=`.status.routes`,description="How many routes are in force"
+// +kubebuilder:printcolumn:name="Faults",type=string,JSONPath=`.status.faults`,description="How many faults are injected, and when the next of them ends"
+// +kubebuilder:printcolumn:name="Ejected",type=string,JSONPath=`.status.ejected`,description="Endpoints that get no requests at the moment"
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.programmed`,description="Proxies that have acknowledged, of those that use it"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether it does what it says"
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why it is ready or not"
@@ -200,6 +202,25 @@ type ServiceProfileStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Routes *int32 `json:"routes,omitempty"`
+
+	// faults is how many faults are injected at the moment, and when the next of
+	// them ends: "2, next ends 2026-03-31T18:00:00Z". Absent: none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Faults string `json:"faults,omitempty"`
+
+	// ejected is how many endpoints get no requests from one proxy at least,
+	// because they answered badly or failed checks, and the first of them:
+	// "2: 10.0.0.3:8080, 10.0.0.4:8080". It is a few seconds old. Absent: none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Ejected string `json:"ejected,omitempty"`
+
+	// budgetExhausted is how many proxies refused a retry within the last seconds,
+	// because the retry budget was used up. Absent: none.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	BudgetExhausted *int32 `json:"budgetExhausted,omitempty"`
 }
 
 // ServiceProfileList is a list of ServiceProfiles.

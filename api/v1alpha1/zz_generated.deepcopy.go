@@ -1029,8 +1029,8 @@ func (in *Retry) DeepCopyInto(out *Retry) {
 		*out = new(int32)
 		**out = **in
 	}
-	if in.On != nil {
-		in, out := &in.On, &out.On
+	if in.Conditions != nil {
+		in, out := &in.Conditions, &out.Conditions
 		*out = make([]RetryCondition, len(*in))
 		copy(*out, *in)
 	}
@@ -1286,6 +1286,11 @@ func (in *ServiceProfileStatus) DeepCopyInto(out *ServiceProfileStatus) {
 	in.Status.DeepCopyInto(&out.Status)
 	if in.Routes != nil {
 		in, out := &in.Routes, &out.Routes
+		*out = new(int32)
+		**out = **in
+	}
+	if in.BudgetExhausted != nil {
+		in, out := &in.BudgetExhausted, &out.BudgetExhausted
 		*out = new(int32)
 		**out = **in
 	}

@@ -61,19 +61,33 @@ func (m *merge) ports() []uint32 {
 				ports = append(ports, m.mapped(p, uint32(port.Port))...)
 			}
 		}
-		if p.has.authorization {
-			for _, rule := range p.spec.Authorization.Rules {
-				for _, to := range rule.To {
-					for _, port := range to.Ports {
-						ports = append(ports, m.mapped(p, uint32(port))...)
-					}
-				}
-			}
+		for _, port := range operationPorts(p) {
+			ports = append(ports, m.mapped(p, uint32(port))...)
 		}
 	}
 	slices.Sort(ports)
 	ports = slices.Compact(ports)
 	return slices.DeleteFunc(ports, func(port uint32) bool { return port == 0 })
+}
+
+// operationPorts are the ports that the operations of a policy name.
+func operationPorts(p *activePolicy) []int32 {
+	var ports []int32
+	if p.has.authorization {
+		for i := range p.spec.Authorization.Rules {
+			for _, to := range p.spec.Authorization.Rules[i].To {
+				ports = append(ports, to.Ports...)
+			}
+		}
+	}
+	if p.has.rateLimits {
+		for i := range p.spec.RateLimits {
+			for _, to := range p.spec.RateLimits[i].To {
+				ports = append(ports, to.Ports...)
+			}
+		}
+	}
+	return ports
 }
 
 // mapped returns the container's port that a policy means by a port, if there is one: that behind the port of its

@@ -172,14 +172,20 @@ func (c *compilation) resolveTarget(p *policy) {
 			check(fmt.Sprintf("spec.mtls.ports[%d].port", i), port.Port)
 		}
 	}
-	if p.spec.Authorization != nil {
-		for i, rule := range p.spec.Authorization.Rules {
-			for j, to := range rule.To {
-				for k, port := range to.Ports {
-					check(fmt.Sprintf("spec.authorization.rules[%d].to[%d].ports[%d]", i, j, k), port)
-				}
+	operations := func(path string, targets []v1alpha1.AuthorizationTarget) {
+		for i, to := range targets {
+			for j, port := range to.Ports {
+				check(fmt.Sprintf("%s.to[%d].ports[%d]", path, i, j), port)
 			}
 		}
+	}
+	if p.spec.Authorization != nil {
+		for i, rule := range p.spec.Authorization.Rules {
+			operations(fmt.Sprintf("spec.authorization.rules[%d]", i), rule.To)
+		}
+	}
+	for i, limit := range p.spec.RateLimits {
+		operations(fmt.Sprintf("spec.rateLimits[%d]", i), limit.To)
 	}
 }
 

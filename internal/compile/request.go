@@ -57,8 +57,8 @@ func serverErrors() []uint32 {
 	return codes
 }
 
-// defaultRetryOn is what a retry without conditions is for.
-var defaultRetryOn = []v1alpha1.RetryCondition{
+// defaultConditions are those of a retry that names none.
+var defaultConditions = []v1alpha1.RetryCondition{
 	v1alpha1.RetryConnectFailure, v1alpha1.RetryRefusedStream, v1alpha1.RetryReset, v1alpha1.RetryGatewayError,
 }
 
@@ -76,11 +76,11 @@ func newRetry(r *v1alpha1.Retry) *meshconfig.Retry {
 	}
 	out.BackoffBase = milliseconds(backoff.Base, defaultBackoffBase)
 	out.BackoffMax = max(out.GetBackoffBase(), milliseconds(backoff.Max, defaultBackoffMax))
-	on := r.On
-	if len(on) == 0 {
-		on = defaultRetryOn
+	conditions := r.Conditions
+	if len(conditions) == 0 {
+		conditions = defaultConditions
 	}
-	for _, name := range on {
+	for _, name := range conditions {
 		what := retryConditions[name]
 		if what.condition != 0 {
 			out.On = append(out.On, what.condition)

@@ -32,7 +32,11 @@ func (m *merge) rule(p *activePolicy, r *v1alpha1.AuthorizationRule, at *meshcon
 		return nil
 	}
 	if len(out.GetTo()) > 0 && !hasRequests(at.GetProtocol()) {
-		m.reportL7(p, r, at)
+		effect := "it allows nothing there"
+		if r.Action == v1alpha1.ActionDeny {
+			effect = "it denies every connection there"
+		}
+		m.reportL7(p, fmt.Sprintf("spec.authorization.rules[name=%s].to: the rule", r.Name), effect, at)
 	}
 	return out
 }
@@ -88,14 +92,11 @@ func (m *merge) meansPort(p *activePolicy, ports []int32, port uint32) bool {
 	})
 }
 
-func (m *merge) reportL7(p *activePolicy, r *v1alpha1.AuthorizationRule, at *meshconfig.PortPolicy) {
-	effect := "it allows nothing there"
-	if r.Action == v1alpha1.ActionDeny {
-		effect = "it denies every connection there"
-	}
+// reportL7 reports methods or paths at a port without requests. what is the field and what it belongs to.
+func (m *merge) reportL7(p *activePolicy, what, effect string, at *meshconfig.PortPolicy) {
 	m.found[policyProblem{origin: p.origin, problem: problem{v1alpha1.ReasonProtocolMismatch, fmt.Sprintf(
-		"spec.authorization.rules[name=%s].to: the rule has methods or paths, and port %d of the pods of Service %q carries no requests (%s), so %s: name the ports with requests in to[].ports",
-		r.Name, at.GetPort(), at.GetService(), protocolLabel(at.GetProtocol()), effect)}}] = true
+		"%s has methods or paths, and port %d of the pods of Service %q carries no requests (%s), so %s: name the ports with requests in to[].ports",
+		what, at.GetPort(), at.GetService(), protocolLabel(at.GetProtocol()), effect)}}] = true
 }
 
 func (m *merge) caller(p *activePolicy, s *v1alpha1.AuthorizationSource) *meshconfig.Caller {

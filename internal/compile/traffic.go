@@ -131,23 +131,25 @@ func newBalancing(b *v1alpha1.LoadBalancing) *meshconfig.Balancing {
 	return out
 }
 
+const defaultBaseEjection = 5 * time.Second
+
 // newOutlier fills in what the schema calls the defaults.
 func newOutlier(o *v1alpha1.OutlierDetection) *meshconfig.Outlier {
 	if o == nil {
 		return nil
 	}
-	ejected := number(o.MaxEjectedPercent, 50)
+	ejected, base := number(o.MaxEjectedPercent, 10), milliseconds(o.BaseEjection, defaultBaseEjection)
 	return &meshconfig.Outlier{
 		ConsecutiveFailures:        number(o.ConsecutiveFailures, 5),
 		ConsecutiveConnectFailures: number(o.ConsecutiveConnectFailures, 3),
-		SuccessRatePercent:         number(o.SuccessRatePercent, 0),
+		SuccessRatePercent:         number(o.SuccessRatePercent, 50),
 		Window:                     milliseconds(o.Window, 10*time.Second),
-		MinRequests:                number(o.MinRequests, 20),
+		MinRequests:                number(o.MinRequests, 50),
 		LatencyFactor:              100 * number(o.LatencyFactor, 0),
-		BaseEjection:               milliseconds(o.BaseEjection, 5*time.Second),
-		MaxEjection:                milliseconds(o.MaxEjection, time.Minute),
+		BaseEjection:               base,
+		MaxEjection:                milliseconds(o.MaxEjection, max(time.Minute, time.Duration(base)*time.Millisecond)),
 		MaxEjectedPercent:          ejected,
-		PanicPercent:               number(o.PanicPercent, 30),
+		PanicPercent:               number(o.PanicPercent, 50),
 		Disabled:                   ejected == 0,
 	}
 }
@@ -177,7 +179,7 @@ func newHealthCheck(h *v1alpha1.HealthCheck, service string) *meshconfig.HealthC
 	}
 	switch {
 	case h.HTTP != nil:
-		out.Type, out.Path, out.Host = meshconfig.HealthCheck_TYPE_HTTP, h.HTTP.Path, cmp.Or(h.HTTP.Host, service)
+		out.Type, out.Path, out.Host = meshconfig.HealthCheck_TYPE_HTTP, h.HTTP.Path, cmp.Or(h.HTTP.Host, service+".svc")
 		out.Headers, out.Codes, out.Body = headerValues(h.HTTP.Headers), numbers(h.HTTP.Codes), h.HTTP.Body
 	case h.GRPC != nil:
 		out.Type, out.GrpcService = meshconfig.HealthCheck_TYPE_GRPC, h.GRPC.Service

@@ -19,10 +19,10 @@ func validateRetry(path *field.Path, r *v1alpha1.Retry) field.ErrorList {
 		return nil
 	}
 	errs := validateNumber(path.Child("attempts"), r.Attempts, 0, 10)
-	errs = append(errs, validateCount(path.Child("on"), len(r.On), 0, len(retryConditions))...)
-	for i, on := range r.On {
-		if _, ok := retryConditions[on]; !ok {
-			errs = append(errs, field.NotSupported(path.Child("on").Index(i), on, []v1alpha1.RetryCondition{
+	errs = append(errs, validateCount(path.Child("conditions"), len(r.Conditions), 0, len(retryConditions))...)
+	for i, c := range r.Conditions {
+		if _, ok := retryConditions[c]; !ok {
+			errs = append(errs, field.NotSupported(path.Child("conditions").Index(i), c, []v1alpha1.RetryCondition{
 				v1alpha1.RetryConnectFailure, v1alpha1.RetryRefusedStream, v1alpha1.RetryReset, v1alpha1.RetryTimeout,
 				v1alpha1.RetryGatewayError, v1alpha1.RetryServerError, v1alpha1.RetryThrottled,
 			}))

@@ -159,8 +159,12 @@ func validateOutlier(path *field.Path, o *v1alpha1.OutlierDetection) field.Error
 		errs = append(errs, field.Invalid(path.Child("latencyFactor"), 1, "must be 0, for never, or 2 and more"))
 	}
 	errs = append(errs, validateRange(path.Child("window"), o.Window, time.Second, 10*time.Minute)...)
-	errs = append(errs, validateDuration(path.Child("baseEjection"), o.BaseEjection)...)
-	return append(errs, validateDuration(path.Child("maxEjection"), o.MaxEjection)...)
+	errs = append(errs, validateRange(path.Child("baseEjection"), o.BaseEjection, 0, 24*time.Hour)...)
+	errs = append(errs, validateRange(path.Child("maxEjection"), o.MaxEjection, 0, 24*time.Hour)...)
+	if out := newOutlier(o); len(errs) == 0 && out.GetMaxEjection() < out.GetBaseEjection() {
+		errs = append(errs, field.Invalid(path.Child("maxEjection"), string(*o.MaxEjection), "must be at least baseEjection"))
+	}
+	return errs
 }
 
 func validateBreaker(path *field.Path, b *v1alpha1.CircuitBreaker) field.ErrorList {

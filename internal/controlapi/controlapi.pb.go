@@ -131,6 +131,7 @@ type StreamRequest struct {
 	//	*StreamRequest_Ack
 	//	*StreamRequest_Nack
 	//	*StreamRequest_Report
+	//	*StreamRequest_Health
 	Message       isStreamRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -227,6 +228,15 @@ func (x *StreamRequest) GetReport() *Report {
 	return nil
 }
 
+func (x *StreamRequest) GetHealth() *Health {
+	if x != nil {
+		if x, ok := x.Message.(*StreamRequest_Health); ok {
+			return x.Health
+		}
+	}
+	return nil
+}
+
 type isStreamRequest_Message interface {
 	isStreamRequest_Message()
 }
@@ -255,6 +265,10 @@ type StreamRequest_Report struct {
 	Report *Report `protobuf:"bytes,6,opt,name=report,proto3,oneof"` // replicas only
 }
 
+type StreamRequest_Health struct {
+	Health *Health `protobuf:"bytes,7,opt,name=health,proto3,oneof"` // proxies only
+}
+
 func (*StreamRequest_Hello) isStreamRequest_Message() {}
 
 func (*StreamRequest_Subscribe) isStreamRequest_Message() {}
@@ -266,6 +280,8 @@ func (*StreamRequest_Ack) isStreamRequest_Message() {}
 func (*StreamRequest_Nack) isStreamRequest_Message() {}
 
 func (*StreamRequest_Report) isStreamRequest_Message() {}
+
+func (*StreamRequest_Health) isStreamRequest_Message() {}
 
 type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -642,6 +658,120 @@ func (x *Nack) GetReason() string {
 	return ""
 }
 
+// Health tells which of the services that the workload calls have something amiss, as its proxy sees it: all of them, each
+// time that it changed, once a second at most. It is shown to people, and decides nothing.
+type Health struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Services      []*ServiceHealth       `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"` // by service, ascending; at most 100. One that is not there is well.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Health) Reset() {
+	*x = Health{}
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Health) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Health) ProtoMessage() {}
+
+func (x *Health) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Health.ProtoReflect.Descriptor instead.
+func (*Health) Descriptor() ([]byte, []int) {
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Health) GetServices() []*ServiceHealth {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+type ServiceHealth struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Service         string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`                                         // name.namespace
+	Ejected         []string               `protobuf:"bytes,2,rep,name=ejected,proto3" json:"ejected,omitempty"`                                         // address:port of endpoints that get no requests, ascending; at most 8
+	MoreEjected     uint32                 `protobuf:"varint,3,opt,name=more_ejected,json=moreEjected,proto3" json:"more_ejected,omitempty"`             // that are not listed
+	BudgetExhausted bool                   `protobuf:"varint,4,opt,name=budget_exhausted,json=budgetExhausted,proto3" json:"budget_exhausted,omitempty"` // a retry was refused for want of budget, in the last ten seconds
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ServiceHealth) Reset() {
+	*x = ServiceHealth{}
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceHealth) ProtoMessage() {}
+
+func (x *ServiceHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceHealth.ProtoReflect.Descriptor instead.
+func (*ServiceHealth) Descriptor() ([]byte, []int) {
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ServiceHealth) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceHealth) GetEjected() []string {
+	if x != nil {
+		return x.Ejected
+	}
+	return nil
+}
+
+func (x *ServiceHealth) GetMoreEjected() uint32 {
+	if x != nil {
+		return x.MoreEjected
+	}
+	return 0
+}
+
+func (x *ServiceHealth) GetBudgetExhausted() bool {
+	if x != nil {
+		return x.BudgetExhausted
+	}
+	return false
+}
+
 // Report tells the leader what changed since the last one in what the replica's proxies hold, once a second.
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -652,7 +782,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[10]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +794,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[10]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +807,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{10}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Report) GetPods() []*PodReport {
@@ -694,13 +824,14 @@ type PodReport struct {
 	Sections      []*SectionReport       `protobuf:"bytes,3,rep,name=sections,proto3" json:"sections,omitempty"`
 	Session       uint64                 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"` // of the stream's Hello; a report of a lower one than the leader knows is stale
 	Full          bool                   `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`       // sections are all of it, not what changed
+	Health        *Health                `protobuf:"bytes,6,opt,name=health,proto3" json:"health,omitempty"`    // if it changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PodReport) Reset() {
 	*x = PodReport{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[11]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +843,7 @@ func (x *PodReport) String() string {
 func (*PodReport) ProtoMessage() {}
 
 func (x *PodReport) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[11]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +856,7 @@ func (x *PodReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodReport.ProtoReflect.Descriptor instead.
 func (*PodReport) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{11}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PodReport) GetPodUid() string {
@@ -763,6 +894,13 @@ func (x *PodReport) GetFull() bool {
 	return false
 }
 
+func (x *PodReport) GetHealth() *Health {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 type SectionReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                               // of a section; or of a subscription under which nothing was acked yet, or that ended
@@ -776,7 +914,7 @@ type SectionReport struct {
 
 func (x *SectionReport) Reset() {
 	*x = SectionReport{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[12]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +926,7 @@ func (x *SectionReport) String() string {
 func (*SectionReport) ProtoMessage() {}
 
 func (x *SectionReport) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[12]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +939,7 @@ func (x *SectionReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SectionReport.ProtoReflect.Descriptor instead.
 func (*SectionReport) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{12}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SectionReport) GetName() string {
@@ -853,7 +991,7 @@ type StreamResponse struct {
 
 func (x *StreamResponse) Reset() {
 	*x = StreamResponse{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[13]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1003,7 @@ func (x *StreamResponse) String() string {
 func (*StreamResponse) ProtoMessage() {}
 
 func (x *StreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[13]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1016,7 @@ func (x *StreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
 func (*StreamResponse) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{13}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StreamResponse) GetMessage() isStreamResponse_Message {
@@ -947,7 +1085,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[14]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1097,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[14]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1110,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{14}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hint) GetNames() []string {
@@ -991,7 +1129,7 @@ type Terminating struct {
 
 func (x *Terminating) Reset() {
 	*x = Terminating{}
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[15]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1141,7 @@ func (x *Terminating) String() string {
 func (*Terminating) ProtoMessage() {}
 
 func (x *Terminating) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_controlapi_controlapi_proto_msgTypes[15]
+	mi := &file_internal_controlapi_controlapi_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1154,7 @@ func (x *Terminating) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Terminating.ProtoReflect.Descriptor instead.
 func (*Terminating) Descriptor() ([]byte, []int) {
-	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{15}
+	return file_internal_controlapi_controlapi_proto_rawDescGZIP(), []int{17}
 }
 
 var File_internal_controlapi_controlapi_proto protoreflect.FileDescriptor
@@ -1028,14 +1166,15 @@ const file_internal_controlapi_controlapi_proto_rawDesc = "" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"0\n" +
 	"\x18IssueCertificateResponse\x12\x14\n" +
-	"\x05chain\x18\x01 \x03(\fR\x05chain\"\xde\x02\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\"\x93\x03\n" +
 	"\rStreamRequest\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.heddle.control.v1.HelloH\x00R\x05hello\x12<\n" +
 	"\tsubscribe\x18\x02 \x01(\v2\x1c.heddle.control.v1.SubscribeH\x00R\tsubscribe\x12B\n" +
 	"\vunsubscribe\x18\x03 \x01(\v2\x1e.heddle.control.v1.UnsubscribeH\x00R\vunsubscribe\x12*\n" +
 	"\x03ack\x18\x04 \x01(\v2\x16.heddle.control.v1.AckH\x00R\x03ack\x12-\n" +
 	"\x04nack\x18\x05 \x01(\v2\x17.heddle.control.v1.NackH\x00R\x04nack\x123\n" +
-	"\x06report\x18\x06 \x01(\v2\x19.heddle.control.v1.ReportH\x00R\x06reportB\t\n" +
+	"\x06report\x18\x06 \x01(\v2\x19.heddle.control.v1.ReportH\x00R\x06report\x123\n" +
+	"\x06health\x18\a \x01(\v2\x19.heddle.control.v1.HealthH\x00R\x06healthB\t\n" +
 	"\amessage\"T\n" +
 	"\x05Hello\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x18\n" +
@@ -1058,15 +1197,23 @@ const file_internal_controlapi_controlapi_proto_rawDesc = "" +
 	"\x04Nack\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\":\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"F\n" +
+	"\x06Health\x12<\n" +
+	"\bservices\x18\x01 \x03(\v2 .heddle.control.v1.ServiceHealthR\bservices\"\x91\x01\n" +
+	"\rServiceHealth\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
+	"\aejected\x18\x02 \x03(\tR\aejected\x12!\n" +
+	"\fmore_ejected\x18\x03 \x01(\rR\vmoreEjected\x12)\n" +
+	"\x10budget_exhausted\x18\x04 \x01(\bR\x0fbudgetExhausted\":\n" +
 	"\x06Report\x120\n" +
-	"\x04pods\x18\x01 \x03(\v2\x1c.heddle.control.v1.PodReportR\x04pods\"\xa4\x01\n" +
+	"\x04pods\x18\x01 \x03(\v2\x1c.heddle.control.v1.PodReportR\x04pods\"\xd7\x01\n" +
 	"\tPodReport\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12<\n" +
 	"\bsections\x18\x03 \x03(\v2 .heddle.control.v1.SectionReportR\bsections\x12\x18\n" +
 	"\asession\x18\x04 \x01(\x04R\asession\x12\x12\n" +
-	"\x04full\x18\x05 \x01(\bR\x04full\"\x94\x01\n" +
+	"\x04full\x18\x05 \x01(\bR\x04full\x121\n" +
+	"\x06health\x18\x06 \x01(\v2\x19.heddle.control.v1.HealthR\x06health\"\x94\x01\n" +
 	"\rSectionReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\funsubscribed\x18\x02 \x01(\bR\funsubscribed\x12\x16\n" +
@@ -1099,7 +1246,7 @@ func file_internal_controlapi_controlapi_proto_rawDescGZIP() []byte {
 	return file_internal_controlapi_controlapi_proto_rawDescData
 }
 
-var file_internal_controlapi_controlapi_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_internal_controlapi_controlapi_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_internal_controlapi_controlapi_proto_goTypes = []any{
 	(*IssueCertificateRequest)(nil),  // 0: heddle.control.v1.IssueCertificateRequest
 	(*IssueCertificateResponse)(nil), // 1: heddle.control.v1.IssueCertificateResponse
@@ -1111,12 +1258,14 @@ var file_internal_controlapi_controlapi_proto_goTypes = []any{
 	(*Unsubscribe)(nil),              // 7: heddle.control.v1.Unsubscribe
 	(*Ack)(nil),                      // 8: heddle.control.v1.Ack
 	(*Nack)(nil),                     // 9: heddle.control.v1.Nack
-	(*Report)(nil),                   // 10: heddle.control.v1.Report
-	(*PodReport)(nil),                // 11: heddle.control.v1.PodReport
-	(*SectionReport)(nil),            // 12: heddle.control.v1.SectionReport
-	(*StreamResponse)(nil),           // 13: heddle.control.v1.StreamResponse
-	(*Hint)(nil),                     // 14: heddle.control.v1.Hint
-	(*Terminating)(nil),              // 15: heddle.control.v1.Terminating
+	(*Health)(nil),                   // 10: heddle.control.v1.Health
+	(*ServiceHealth)(nil),            // 11: heddle.control.v1.ServiceHealth
+	(*Report)(nil),                   // 12: heddle.control.v1.Report
+	(*PodReport)(nil),                // 13: heddle.control.v1.PodReport
+	(*SectionReport)(nil),            // 14: heddle.control.v1.SectionReport
+	(*StreamResponse)(nil),           // 15: heddle.control.v1.StreamResponse
+	(*Hint)(nil),                     // 16: heddle.control.v1.Hint
+	(*Terminating)(nil),              // 17: heddle.control.v1.Terminating
 }
 var file_internal_controlapi_controlapi_proto_depIdxs = []int32{
 	3,  // 0: heddle.control.v1.StreamRequest.hello:type_name -> heddle.control.v1.Hello
@@ -1124,22 +1273,25 @@ var file_internal_controlapi_controlapi_proto_depIdxs = []int32{
 	7,  // 2: heddle.control.v1.StreamRequest.unsubscribe:type_name -> heddle.control.v1.Unsubscribe
 	8,  // 3: heddle.control.v1.StreamRequest.ack:type_name -> heddle.control.v1.Ack
 	9,  // 4: heddle.control.v1.StreamRequest.nack:type_name -> heddle.control.v1.Nack
-	10, // 5: heddle.control.v1.StreamRequest.report:type_name -> heddle.control.v1.Report
-	5,  // 6: heddle.control.v1.Subscribe.subscriptions:type_name -> heddle.control.v1.Subscription
-	6,  // 7: heddle.control.v1.Subscription.held:type_name -> heddle.control.v1.Held
-	11, // 8: heddle.control.v1.Report.pods:type_name -> heddle.control.v1.PodReport
-	12, // 9: heddle.control.v1.PodReport.sections:type_name -> heddle.control.v1.SectionReport
-	14, // 10: heddle.control.v1.StreamResponse.hint:type_name -> heddle.control.v1.Hint
-	15, // 11: heddle.control.v1.StreamResponse.terminating:type_name -> heddle.control.v1.Terminating
-	0,  // 12: heddle.control.v1.IdentityService.IssueCertificate:input_type -> heddle.control.v1.IssueCertificateRequest
-	2,  // 13: heddle.control.v1.ConfigService.Stream:input_type -> heddle.control.v1.StreamRequest
-	1,  // 14: heddle.control.v1.IdentityService.IssueCertificate:output_type -> heddle.control.v1.IssueCertificateResponse
-	13, // 15: heddle.control.v1.ConfigService.Stream:output_type -> heddle.control.v1.StreamResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 5: heddle.control.v1.StreamRequest.report:type_name -> heddle.control.v1.Report
+	10, // 6: heddle.control.v1.StreamRequest.health:type_name -> heddle.control.v1.Health
+	5,  // 7: heddle.control.v1.Subscribe.subscriptions:type_name -> heddle.control.v1.Subscription
+	6,  // 8: heddle.control.v1.Subscription.held:type_name -> heddle.control.v1.Held
+	11, // 9: heddle.control.v1.Health.services:type_name -> heddle.control.v1.ServiceHealth
+	13, // 10: heddle.control.v1.Report.pods:type_name -> heddle.control.v1.PodReport
+	14, // 11: heddle.control.v1.PodReport.sections:type_name -> heddle.control.v1.SectionReport
+	10, // 12: heddle.control.v1.PodReport.health:type_name -> heddle.control.v1.Health
+	16, // 13: heddle.control.v1.StreamResponse.hint:type_name -> heddle.control.v1.Hint
+	17, // 14: heddle.control.v1.StreamResponse.terminating:type_name -> heddle.control.v1.Terminating
+	0,  // 15: heddle.control.v1.IdentityService.IssueCertificate:input_type -> heddle.control.v1.IssueCertificateRequest
+	2,  // 16: heddle.control.v1.ConfigService.Stream:input_type -> heddle.control.v1.StreamRequest
+	1,  // 17: heddle.control.v1.IdentityService.IssueCertificate:output_type -> heddle.control.v1.IssueCertificateResponse
+	15, // 18: heddle.control.v1.ConfigService.Stream:output_type -> heddle.control.v1.StreamResponse
+	17, // [17:19] is the sub-list for method output_type
+	15, // [15:17] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_internal_controlapi_controlapi_proto_init() }
@@ -1154,8 +1306,9 @@ func file_internal_controlapi_controlapi_proto_init() {
 		(*StreamRequest_Ack)(nil),
 		(*StreamRequest_Nack)(nil),
 		(*StreamRequest_Report)(nil),
+		(*StreamRequest_Health)(nil),
 	}
-	file_internal_controlapi_controlapi_proto_msgTypes[13].OneofWrappers = []any{
+	file_internal_controlapi_controlapi_proto_msgTypes[15].OneofWrappers = []any{
 		(*StreamResponse_Envelope)(nil),
 		(*StreamResponse_Hint)(nil),
 		(*StreamResponse_Terminating)(nil),
@@ -1166,7 +1319,7 @@ func file_internal_controlapi_controlapi_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_controlapi_controlapi_proto_rawDesc), len(file_internal_controlapi_controlapi_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -674,6 +674,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: numeric
           elementRelationship: associative
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RetryCondition
+          elementRelationship: associative
     - name: grpcCodes
       type:
         list:
@@ -683,12 +689,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: idempotent
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Idempotency
-    - name: "on"
-      type:
-        list:
-          elementType:
-            namedType: com.github.heddle-mesh.heddle.api.v1alpha1.RetryCondition
-          elementRelationship: associative
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.RetryBudget
   map:
     fields:
@@ -799,6 +799,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.heddle-mesh.heddle.api.v1alpha1.ServiceProfileStatus
   map:
     fields:
+    - name: budgetExhausted
+      type:
+        scalar: numeric
     - name: conditions
       type:
         list:
@@ -807,6 +810,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: ejected
+      type:
+        scalar: string
+    - name: faults
+      type:
+        scalar: string
     - name: observedGeneration
       type:
         scalar: numeric

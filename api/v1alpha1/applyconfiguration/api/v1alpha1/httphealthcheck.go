@@ -12,7 +12,7 @@ type HTTPHealthCheckApplyConfiguration struct {
 	// path that is asked for, with its query if it has one. MeshPolicies let any
 	// workload of the mesh GET it, but for their Deny rules.
 	Path *string `json:"path,omitempty"`
-	// host that is asked for. Absent: the Service's name.
+	// host that is asked for. Absent: "name.namespace.svc" of the Service.
 	Host *string `json:"host,omitempty"`
 	// headers of the request. At most 8.
 	Headers []HeaderApplyConfiguration `json:"headers,omitempty"`

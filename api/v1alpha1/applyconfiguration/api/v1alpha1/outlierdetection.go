@@ -22,7 +22,7 @@ type OutlierDetectionApplyConfiguration struct {
 	// never. Default: 3.
 	ConsecutiveConnectFailures *int32 `json:"consecutiveConnectFailures,omitempty"`
 	// successRatePercent ejects an endpoint whose share of successes in a window is
-	// below this share of the others' mean. 0 to 99; 0: never. Default: 0.
+	// below this share of the others' mean. 0 to 99; 0: never. Default: 50.
 	SuccessRatePercent *int32 `json:"successRatePercent,omitempty"`
 	// latencyFactor ejects an endpoint whose mean latency in a window is so many
 	// times the others' median. 0, or 2 to 100; 0: never. Default: 0.
@@ -30,20 +30,22 @@ type OutlierDetectionApplyConfiguration struct {
 	// window of successRatePercent and latencyFactor, 1s to 10m. Default: 10s.
 	Window *apiv1alpha1.Duration `json:"window,omitempty"`
 	// minRequests is how many requests an endpoint must have had in the window to
-	// be judged by it. 1 to 10000. Default: 20.
+	// be judged by it. 1 to 10000. Default: 50.
 	MinRequests *int32 `json:"minRequests,omitempty"`
 	// baseEjection is how long the first ejection lasts; each that follows lasts
-	// twice as long. Afterwards one request tries the endpoint. Default: 5s.
+	// twice as long. Afterwards one request tries the endpoint. At most 24h.
+	// Default: 5s.
 	BaseEjection *apiv1alpha1.Duration `json:"baseEjection,omitempty"`
-	// maxEjection is the most that an ejection lasts. Default: 60s.
+	// maxEjection is the most that an ejection lasts, at least baseEjection and at
+	// most 24h. Default: 60s, or baseEjection if that is more.
 	MaxEjection *apiv1alpha1.Duration `json:"maxEjection,omitempty"`
 	// maxEjectedPercent of the endpoints that may be ejected at a time; one may
 	// always be, where there are two or more. 0 to 100; 0 turns ejection off.
-	// Default: 50.
+	// Default: 10.
 	MaxEjectedPercent *int32 `json:"maxEjectedPercent,omitempty"`
 	// panicPercent: with fewer than this share of endpoints well, all are called,
 	// since what is left would break under the load. 0 to 100; 0: never.
-	// Default: 30.
+	// Default: 50.
 	PanicPercent *int32 `json:"panicPercent,omitempty"`
 }
 

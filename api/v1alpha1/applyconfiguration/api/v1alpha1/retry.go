@@ -12,15 +12,15 @@ import (
 // with apply.
 //
 // Retry says which requests are tried again. A request that may have reached the
-// application is, whatever on says, only if it is idempotent. Every retry goes to
+// application is, whatever the conditions, only if it is idempotent. Every retry goes to
 // another endpoint where there is one, and takes from retryBudget.
 type RetryApplyConfiguration struct {
 	// attempts is how many more tries there are after the first: 0 to 10.
 	// Default: 1.
 	Attempts *int32 `json:"attempts,omitempty"`
-	// on says after what. Absent: ConnectFailure, RefusedStream, Reset and
+	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset and
 	// GatewayError.
-	On []apiv1alpha1.RetryCondition `json:"on,omitempty"`
+	Conditions []apiv1alpha1.RetryCondition `json:"conditions,omitempty"`
 	// codes of HTTP that are tried again too, 400 to 599. At most 16.
 	Codes []int32 `json:"codes,omitempty"`
 	// grpcCodes of gRPC that are tried again too, 1 to 16. At most 16.
@@ -49,12 +49,12 @@ func (b *RetryApplyConfiguration) WithAttempts(value int32) *RetryApplyConfigura
 	return b
 }
 
-// WithOn adds the given value to the On field in the declarative configuration
+// WithConditions adds the given value to the Conditions field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the On field.
-func (b *RetryApplyConfiguration) WithOn(values ...apiv1alpha1.RetryCondition) *RetryApplyConfiguration {
+// If called multiple times, values provided by each call will be appended to the Conditions field.
+func (b *RetryApplyConfiguration) WithConditions(values ...apiv1alpha1.RetryCondition) *RetryApplyConfiguration {
 	for i := range values {
-		b.On = append(b.On, values[i])
+		b.Conditions = append(b.Conditions, values[i])
 	}
 	return b
 }

@@ -16,6 +16,16 @@ type ServiceProfileStatusApplyConfiguration struct {
 	StatusApplyConfiguration `json:""`
 	// routes is how many routes are in force.
 	Routes *int32 `json:"routes,omitempty"`
+	// faults is how many faults are injected at the moment, and when the next of
+	// them ends: "2, next ends 2026-03-31T18:00:00Z". Absent: none.
+	Faults *string `json:"faults,omitempty"`
+	// ejected is how many endpoints get no requests from one proxy at least,
+	// because they answered badly or failed checks, and the first of them:
+	// "2: 10.0.0.3:8080, 10.0.0.4:8080". It is a few seconds old. Absent: none.
+	Ejected *string `json:"ejected,omitempty"`
+	// budgetExhausted is how many proxies refused a retry within the last seconds,
+	// because the retry budget was used up. Absent: none.
+	BudgetExhausted *int32 `json:"budgetExhausted,omitempty"`
 }
 
 // ServiceProfileStatusApplyConfiguration constructs a declarative configuration of the ServiceProfileStatus type for use with
@@ -58,5 +68,29 @@ func (b *ServiceProfileStatusApplyConfiguration) WithProgrammed(value string) *S
 // If called multiple times, the Routes field is set to the value of the last call.
 func (b *ServiceProfileStatusApplyConfiguration) WithRoutes(value int32) *ServiceProfileStatusApplyConfiguration {
 	b.Routes = &value
+	return b
+}
+
+// WithFaults sets the Faults field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Faults field is set to the value of the last call.
+func (b *ServiceProfileStatusApplyConfiguration) WithFaults(value string) *ServiceProfileStatusApplyConfiguration {
+	b.Faults = &value
+	return b
+}
+
+// WithEjected sets the Ejected field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Ejected field is set to the value of the last call.
+func (b *ServiceProfileStatusApplyConfiguration) WithEjected(value string) *ServiceProfileStatusApplyConfiguration {
+	b.Ejected = &value
+	return b
+}
+
+// WithBudgetExhausted sets the BudgetExhausted field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BudgetExhausted field is set to the value of the last call.
+func (b *ServiceProfileStatusApplyConfiguration) WithBudgetExhausted(value int32) *ServiceProfileStatusApplyConfiguration {
+	b.BudgetExhausted = &value
 	return b
 }
