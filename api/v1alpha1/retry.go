@@ -92,13 +92,18 @@ type Retry struct {
 }
 
 // Backoff is a random time up to base x 2^(tries - 1), at most max.
+// +kubebuilder:validation:XValidation:rule="!has(self.base) || !has(self.max) || duration(self.max) >= duration(self.base)",message="backoff.max must be at least backoff.base",fieldPath=".max"
 type Backoff struct {
-	// base is the most that is waited before the second try. Default: 25ms.
+	// base is the most that is waited before the second try, at most 1m. Default:
+	// 25ms, or max if that is less.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('1m')",message="backoff.base must be at most 1m"
 	Base *Duration `json:"base,omitempty"`
 
-	// max is the most that is waited before any. Default: 250ms.
+	// max is the most that is waited before any, at most 1m. Default: 250ms, or
+	// base if that is more.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('1m')",message="backoff.max must be at most 1m"
 	Max *Duration `json:"max,omitempty"`
 }
 

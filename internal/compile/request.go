@@ -74,8 +74,11 @@ func newRetry(r *v1alpha1.Retry) *meshconfig.Retry {
 	if r.Backoff != nil {
 		backoff = *r.Backoff
 	}
-	out.BackoffBase = milliseconds(backoff.Base, defaultBackoffBase)
-	out.BackoffMax = max(out.GetBackoffBase(), milliseconds(backoff.Max, defaultBackoffMax))
+	out.BackoffMax = milliseconds(backoff.Max, defaultBackoffMax)
+	out.BackoffBase = milliseconds(backoff.Base, min(defaultBackoffBase, time.Duration(out.GetBackoffMax())*time.Millisecond))
+	if backoff.Max == nil {
+		out.BackoffMax = max(out.GetBackoffBase(), out.GetBackoffMax())
+	}
 	conditions := r.Conditions
 	if len(conditions) == 0 {
 		conditions = defaultConditions
@@ -154,18 +157,25 @@ func newFaults(p *profile, hasRequests bool, names *naming) []*meshconfig.Fault 
 	var out []*meshconfig.Fault
 	for i := range p.spec.Faults {
 		f := &p.spec.Faults[i]
-		answers := f.Abort != nil && f.Abort.Reset == nil
-		if !hasRequests && (len(f.Matches) > 0 || answers) {
-			continue
+		if hasRequests || !readsRequests(f) {
+			out = append(out, newFault(p, f, names))
 		}
-		fault := &meshconfig.Fault{
-			Name: p.origin.Namespace + "/" + p.origin.Name + "/" + f.Name, Matches: names.matches(f.Matches), Percent: uint32(f.Percent),
-			Delay: milliseconds(f.Delay, 0), ExpiresAt: max(1, f.ExpiresAt.UnixMilli()),
-		}
-		if a := f.Abort; a != nil {
-			fault.HttpStatus, fault.GrpcStatus, fault.Cut = number(a.HTTPStatus, 0), number(a.GRPCStatus, 0), a.Reset != nil
-		}
-		out = append(out, fault)
 	}
 	return out
+}
+
+// readsRequests says whether a fault needs requests: to choose among them, or to answer them.
+func readsRequests(f *v1alpha1.Fault) bool {
+	return len(f.Matches) > 0 || f.Abort != nil && f.Abort.Reset == nil
+}
+
+func newFault(p *profile, f *v1alpha1.Fault, names *naming) *meshconfig.Fault {
+	fault := &meshconfig.Fault{
+		Name: p.origin.Namespace + "/" + p.origin.Name + "/" + f.Name, Matches: names.matches(f.Matches), Percent: uint32(f.Percent),
+		Delay: milliseconds(f.Delay, 0), ExpiresAt: max(1, f.ExpiresAt.UnixMilli()),
+	}
+	if a := f.Abort; a != nil {
+		fault.HttpStatus, fault.GrpcStatus, fault.Cut = number(a.HTTPStatus, 0), number(a.GRPCStatus, 0), a.Reset != nil
+	}
+	return fault
 }

@@ -181,13 +181,21 @@ var stickyKeys = map[v1alpha1.StickyBy]meshconfig.Stickiness_By{
 
 // stickinessOf is that of a split at a port. What is in requests tells nobody apart where there are none.
 func stickinessOf(s *split, hasRequests bool) *meshconfig.Stickiness {
-	spec := s.spec.Stickiness
-	if spec == nil || !hasRequests && (spec.By == v1alpha1.StickyByCookie || spec.By == v1alpha1.StickyByHeader) {
-		return nil
+	if spec := s.spec.Stickiness; spec != nil && (hasRequests || !sticksToRequests(spec)) {
+		return newStickiness(spec)
 	}
-	out := &meshconfig.Stickiness{By: stickyKeys[spec.By], Name: spec.Name, Ttl: milliseconds(spec.TTL, 0)}
-	if spec.By == v1alpha1.StickyByHeader {
-		out.Name = strings.ToLower(spec.Name)
+	return nil
+}
+
+// sticksToRequests says whether users are told apart by what is in requests.
+func sticksToRequests(s *v1alpha1.Stickiness) bool {
+	return s.By == v1alpha1.StickyByCookie || s.By == v1alpha1.StickyByHeader
+}
+
+func newStickiness(s *v1alpha1.Stickiness) *meshconfig.Stickiness {
+	out := &meshconfig.Stickiness{By: stickyKeys[s.By], Name: s.Name, Ttl: milliseconds(s.TTL, 0)}
+	if s.By == v1alpha1.StickyByHeader {
+		out.Name = strings.ToLower(s.Name)
 	}
 	return out
 }

@@ -141,7 +141,11 @@ func validateServiceProfile(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
 		errs = append(errs, validateFilters(path.Index(i).Child("filters"), r)...)
 	}
 	errs = append(errs, validateClusterSettings(spec)...)
-	return append(errs, validateFaults(specPath.Child("faults"), spec.Faults)...)
+	errs = append(errs, validateFaults(specPath.Child("faults"), spec.Faults)...)
+	if len(errs) > 0 {
+		return errs
+	}
+	return profileLastWord(spec)
 }
 
 // validateDuration wants whole milliseconds, since that is what the proxies count.

@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,9 @@ import (
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 )
+
+// targetPattern is of paths with or without a query that can be asked for as they are.
+var targetPattern = regexp.MustCompile(`^/[!-"$-~]*$`)
 
 func validateRetry(path *field.Path, r *v1alpha1.Retry) field.ErrorList {
 	if r == nil {
@@ -33,6 +37,9 @@ func validateRetry(path *field.Path, r *v1alpha1.Retry) field.ErrorList {
 	if r.Backoff != nil {
 		errs = append(errs, validateRange(path.Child("backoff", "base"), r.Backoff.Base, 0, time.Minute)...)
 		errs = append(errs, validateRange(path.Child("backoff", "max"), r.Backoff.Max, 0, time.Minute)...)
+		if out := newRetry(r); len(errs) == 0 && out.GetBackoffMax() < out.GetBackoffBase() {
+			errs = append(errs, field.Invalid(path.Child("backoff", "max"), string(*r.Backoff.Max), "must be at least base"))
+		}
 	}
 	if _, ok := idempotencies[r.Idempotent]; !ok {
 		errs = append(errs, field.NotSupported(path.Child("idempotent"), r.Idempotent, []v1alpha1.Idempotency{
@@ -57,9 +64,7 @@ func validateFilters(path *field.Path, r *v1alpha1.ProfileRoute) field.ErrorList
 		if f.Rewrite.Host == "" && f.Rewrite.Path == nil {
 			errs = append(errs, field.Required(at, "set at least one of host and path"))
 		}
-		if host, _, _ := strings.Cut(f.Rewrite.Host, ":"); f.Rewrite.Host != "" {
-			errs = append(errs, validateHost(at.Child("host"), host)...)
-		}
+		errs = append(errs, validateAuthority(at.Child("host"), f.Rewrite.Host)...)
 		errs = append(errs, validatePathRewrite(at.Child("path"), f.Rewrite.Path, r.Matches)...)
 	}
 	errs = append(errs, validateRedirect(path.Child("redirect"), f.Redirect, r.Matches)...)
@@ -68,6 +73,20 @@ func validateFilters(path *field.Path, r *v1alpha1.ProfileRoute) field.ErrorList
 		errs = append(errs, validateNumber(path.Child("mirror", "percent"), f.Mirror.Percent, 1, 100)...)
 	}
 	return errs
+}
+
+func validateAuthority(path *field.Path, authority string) field.ErrorList {
+	if authority == "" {
+		return nil
+	}
+	host, _, _ := strings.Cut(authority, ":")
+	if errs := validateHost(path, host); errs != nil {
+		return errs
+	}
+	if err := evaluate.CheckAuthority(authority); err != nil {
+		return field.ErrorList{field.Invalid(path, truncate(authority), err.Error())}
+	}
+	return nil
 }
 
 func validateRedirect(path *field.Path, r *v1alpha1.Redirect, matches []v1alpha1.RequestMatch) field.ErrorList {
@@ -135,15 +154,21 @@ func validateHeaderName(path *field.Path, name string) field.ErrorList {
 	if len(name) > 128 || !headerPattern.MatchString(name) {
 		return field.ErrorList{field.Invalid(path, truncate(name), "must be the name of a header: letters, digits and !#$%&'*+.^_`|~-, at most 128")}
 	}
+	if err := evaluate.CheckField(name, ""); err != nil {
+		return field.ErrorList{field.Forbidden(path, err.Error())}
+	}
 	return nil
 }
 
 func validateHeaderValues(path *field.Path, headers []v1alpha1.Header, most int) field.ErrorList {
 	errs := validateCount(path, len(headers), 0, most)
 	for i, h := range headers {
-		errs = append(errs, validateHeaderName(path.Index(i).Child("name"), h.Name)...)
+		bad := validateHeaderName(path.Index(i).Child("name"), h.Name)
+		errs = append(errs, bad...)
 		if len(h.Value) > maxValue || !valuePattern.MatchString(h.Value) {
 			errs = append(errs, field.Invalid(path.Index(i).Child("value"), truncate(h.Value), "must be at most 1024 characters without control characters"))
+		} else if err := evaluate.CheckField(h.Name, h.Value); err != nil && bad == nil {
+			errs = append(errs, field.Invalid(path.Index(i).Child("value"), truncate(h.Value), err.Error()))
 		}
 	}
 	return errs
@@ -154,9 +179,9 @@ func validateCheckPath(path *field.Path, value string) field.ErrorList {
 	if errs := validateLength(path, value, false); errs != nil {
 		return errs
 	}
-	before, query, _ := strings.Cut(value, "?")
-	if _, ok := evaluate.NormalizePath(before); !ok || !valuePattern.MatchString(query) || strings.ContainsAny(query, " \t#") {
-		return field.ErrorList{field.Invalid(path, truncate(value), `must be a path, such as "/healthz"`)}
+	before, _, _ := strings.Cut(value, "?")
+	if _, ok := evaluate.NormalizePath(before); !ok || !targetPattern.MatchString(value) {
+		return field.ErrorList{field.Invalid(path, truncate(value), `must be a path, such as "/healthz", that can be sent as it is: escape what is not ASCII as %XX`)}
 	}
 	return nil
 }

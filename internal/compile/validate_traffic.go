@@ -74,6 +74,34 @@ func validateStickiness(path *field.Path, s *v1alpha1.Stickiness) field.ErrorLis
 	case !named && s.Name != "":
 		errs = append(errs, field.Forbidden(path.Child("name"), "is that of a cookie or header: leave it out otherwise"))
 	}
+	if len(errs) > 0 {
+		return errs
+	}
+	return lastWord(path.Child("name"), s.Name, &meshconfig.ServicePort{Stickiness: newStickiness(s)})
+}
+
+// lastWord gives it to the code that the proxies run. What was checked before names its field; this says of the rest
+// what it is about.
+func lastWord(path *field.Path, value string, port *meshconfig.ServicePort) field.ErrorList {
+	port.Backends = []*meshconfig.WeightedBackend{{Name: "any", Service: "any.own", Port: 80, Weight: 1}}
+	if _, err := evaluate.NewRouter(port); err != nil {
+		return field.ErrorList{field.Invalid(path, truncate(value), err.Error())}
+	}
+	return nil
+}
+
+// profileLastWord asks for it about the routes and faults of a profile that is valid otherwise.
+func profileLastWord(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
+	var errs field.ErrorList
+	p, names := &profile{spec: spec}, &naming{"own", "mesh"}
+	for i := range spec.Routes {
+		port := &meshconfig.ServicePort{Routes: []*meshconfig.Route{newRoute(p, &spec.Routes[i], 80, names)}}
+		errs = append(errs, lastWord(specPath.Child("routes").Index(i), spec.Routes[i].Name, port)...)
+	}
+	for i := range spec.Faults {
+		port := &meshconfig.ServicePort{Faults: []*meshconfig.Fault{newFault(p, &spec.Faults[i], names)}}
+		errs = append(errs, lastWord(specPath.Child("faults").Index(i), spec.Faults[i].Name, port)...)
+	}
 	return errs
 }
 

@@ -35,7 +35,7 @@ func newFilters(m *meshconfig.Filters, prefixes bool) (*Filters, error) {
 		return nil, fmt.Errorf("response_headers: %w", err)
 	}
 	if f.Host != "" {
-		if err := checkAuthority(f.Host); err != nil {
+		if err := CheckAuthority(f.Host); err != nil {
 			return nil, fmt.Errorf("rewrite_host: %w", err)
 		}
 	}
@@ -73,17 +73,17 @@ func newHeaderFilter(m *meshconfig.HeaderFilter) (*HeaderFilter, error) {
 	}
 	f := &HeaderFilter{m.GetRemove(), m.GetSet(), m.GetAdd()}
 	for i, name := range f.remove {
-		if err := checkField(name, ""); err != nil {
+		if err := CheckField(name, ""); err != nil {
 			return nil, fmt.Errorf("remove[%d]: %w", i, err)
 		}
 	}
 	for i, h := range f.set {
-		if err := checkField(h.GetName(), h.GetValue()); err != nil {
+		if err := CheckField(h.GetName(), h.GetValue()); err != nil {
 			return nil, fmt.Errorf("set[%d]: %w", i, err)
 		}
 	}
 	for i, h := range f.add {
-		if err := checkField(h.GetName(), h.GetValue()); err != nil {
+		if err := CheckField(h.GetName(), h.GetValue()); err != nil {
 			return nil, fmt.Errorf("add[%d]: %w", i, err)
 		}
 	}
@@ -113,15 +113,15 @@ var fixedFields = map[string]string{
 	"http2-settings": "concerns one connection", "upgrade": "concerns one connection", "te": "concerns one connection",
 	"content-length": "frames the message", "transfer-encoding": "frames the message", "trailer": "frames the message",
 	"expect":                  "is between caller and server",
-	"host":                    "is changed by rewrite_host",
+	"host":                    "has a filter of its own",
 	"x-forwarded-client-cert": "is the mesh's own",
 }
 
 // ownPrefix is how the names of the mesh's own fields start.
 const ownPrefix = "heddle-"
 
-// checkField says why a filter may not have a field.
-func checkField(name, value string) error {
+// CheckField says why a filter may not have a field.
+func CheckField(name, value string) error {
 	if strings.HasPrefix(name, ":") {
 		return fmt.Errorf("%.80q: a pseudo-header cannot be changed", name)
 	}

@@ -95,8 +95,8 @@ func cutPort(authority string) (host, port string) {
 	return authority[:end+1], strings.TrimPrefix(authority[end+1:], ":")
 }
 
-// checkAuthority says why s is not a host with or without a port.
-func checkAuthority(s string) error {
+// CheckAuthority says why s is not a host with or without a port.
+func CheckAuthority(s string) error {
 	host, port := cutPort(s)
 	if strings.Contains(host, "*") || strings.HasSuffix(s, ":") {
 		return fmt.Errorf("%.80q: not a host", s)

@@ -10,8 +10,8 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// maxRateLimits is how many a port may have.
-const maxRateLimits = 64
+// MaxRateLimits is how many rate limits a port may have.
+const MaxRateLimits = 64
 
 // RateLimit is a token bucket, or one for each caller's identity. Nobody changes one.
 type RateLimit struct {
@@ -33,8 +33,8 @@ type RateLimits struct {
 
 // NewRateLimits compiles the limits of a port.
 func NewRateLimits(p *meshconfig.PortPolicy) (*RateLimits, error) {
-	if n := len(p.GetRateLimits()); n > maxRateLimits {
-		return nil, fmt.Errorf("port %d: %d rate limits: at most %d", p.GetPort(), n, maxRateLimits)
+	if n := len(p.GetRateLimits()); n > MaxRateLimits {
+		return nil, fmt.Errorf("port %d: %d rate limits: at most %d", p.GetPort(), n, MaxRateLimits)
 	}
 	l := &RateLimits{}
 	for _, m := range p.GetRateLimits() {

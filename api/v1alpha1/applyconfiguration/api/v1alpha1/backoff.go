@@ -13,9 +13,11 @@ import (
 //
 // Backoff is a random time up to base x 2^(tries - 1), at most max.
 type BackoffApplyConfiguration struct {
-	// base is the most that is waited before the second try. Default: 25ms.
+	// base is the most that is waited before the second try, at most 1m. Default:
+	// 25ms, or max if that is less.
 	Base *apiv1alpha1.Duration `json:"base,omitempty"`
-	// max is the most that is waited before any. Default: 250ms.
+	// max is the most that is waited before any, at most 1m. Default: 250ms, or
+	// base if that is more.
 	Max *apiv1alpha1.Duration `json:"max,omitempty"`
 }
 
