@@ -6,6 +6,7 @@ import (
 	"bytes"
 	cmpstd "cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/internal/snapshot"
 	"github.com/heddle-mesh/heddle/test/gen"
@@ -289,6 +291,28 @@ func sectionText(t *testing.T, r *Result, what string) []byte {
 	return text
 }
 
+// built makes of a section what proxies run.
+func built(m proto.Message) error {
+	var errs []error
+	switch m := m.(type) {
+	case *meshconfig.Routes:
+		for _, port := range m.GetPorts() {
+			_, err := evaluate.NewRouter(port)
+			errs = append(errs, err)
+		}
+		for _, cluster := range m.GetClusters() {
+			_, err := evaluate.NewKeys(cluster.GetBalancing().GetHash())
+			errs = append(errs, err)
+		}
+	case *meshconfig.Inbound:
+		for _, port := range append(m.GetPorts(), m.GetDefaultPolicy()) {
+			_, err := evaluate.NewRateLimits(port)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // checkResult asserts what holds for every result.
 func checkResult(t testing.TB, r *Result) {
 	t.Helper()
@@ -298,6 +322,9 @@ func checkResult(t testing.TB, r *Result) {
 		}
 		if err := meshconfig.Validate(name, m); err != nil {
 			t.Errorf("a proxy would refuse: %v", err)
+		}
+		if err := built(m); err != nil {
+			t.Errorf("%s: a proxy would refuse: %v", name, err)
 		}
 		if meshconfig.Encode(m) == nil {
 			t.Errorf("section %s has no encoding", name)

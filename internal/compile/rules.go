@@ -57,7 +57,7 @@ func (m *merge) operations(p *activePolicy, targets []v1alpha1.AuthorizationTarg
 	return out, len(out) > 0 || len(targets) == 0
 }
 
-// rateLimits are those that apply to a port, of all policies, by name.
+// rateLimits are those that apply to a port, of all policies, by name. Of too many those of the narrowest policies count.
 func (m *merge) rateLimits(at *meshconfig.PortPolicy) []*meshconfig.RateLimit {
 	var out []*meshconfig.RateLimit
 	for _, p := range m.policies {
@@ -70,6 +70,9 @@ func (m *merge) rateLimits(at *meshconfig.PortPolicy) []*meshconfig.RateLimit {
 			if !reached {
 				continue
 			}
+			if len(to) > 0 && !hasRequests(at.GetProtocol()) {
+				m.reportL7(p, fmt.Sprintf("spec.rateLimits[name=%s].to: the limit", l.Name), "it counts every connection there", at)
+			}
 			limit := &meshconfig.RateLimit{
 				Name: p.origin.Namespace + "/" + p.origin.Name + "/" + l.Name, Requests: uint64(l.Requests),
 				Interval: milliseconds(l.Interval, time.Second), Burst: uint64(number(l.Burst, uint32(l.Requests))),
@@ -77,6 +80,10 @@ func (m *merge) rateLimits(at *meshconfig.PortPolicy) []*meshconfig.RateLimit {
 			}
 			for j := range l.From {
 				limit.From = append(limit.From, m.caller(p, &l.From[j]))
+			}
+			if len(out) == evaluate.MaxRateLimits {
+				m.reportLimits(p, at)
+				break
 			}
 			out = append(out, limit)
 		}
@@ -90,6 +97,16 @@ func (m *merge) meansPort(p *activePolicy, ports []int32, port uint32) bool {
 	return len(ports) == 0 || port != 0 && slices.ContainsFunc(ports, func(named int32) bool {
 		return slices.Contains(m.mapped(p, uint32(named)), port)
 	})
+}
+
+func (m *merge) reportLimits(p *activePolicy, at *meshconfig.PortPolicy) {
+	where := "ports that no Service declares"
+	if at.GetPort() != 0 {
+		where = fmt.Sprintf("port %d of pods", at.GetPort())
+	}
+	m.found[policyProblem{origin: p.origin, problem: problem{v1alpha1.ReasonInvalid, fmt.Sprintf(
+		"spec.rateLimits: more than %d limits of all policies apply to %s, so that not all of these are in force there: use fewer",
+		evaluate.MaxRateLimits, where)}}] = true
 }
 
 // reportL7 reports methods or paths at a port without requests. what is the field and what it belongs to.
