@@ -7,7 +7,6 @@ import (
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	applyv1alpha1 "github.com/heddle-mesh/heddle/api/v1alpha1/applyconfiguration/api/v1alpha1"
-	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/conditions"
 )
 
@@ -18,7 +17,7 @@ func meshPolicies() kind[*v1alpha1.MeshPolicy] {
 		object: func() *v1alpha1.MeshPolicy { return &v1alpha1.MeshPolicy{} },
 		table:  conditions.MeshPolicy,
 		status: func(o *v1alpha1.MeshPolicy) v1alpha1.Status { return o.Status.Status },
-		configuration: func(o *v1alpha1.MeshPolicy, next v1alpha1.Status, _ compile.Effect, _ bool) runtime.ApplyConfiguration {
+		configuration: func(o *v1alpha1.MeshPolicy, next v1alpha1.Status, _ *sight) runtime.ApplyConfiguration {
 			if same(o.Status.Status, next, true) {
 				return nil
 			}

@@ -60,7 +60,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 
 func setupStatus[T client.Object](mgr ctrl.Manager, l *Leadership, k kind[T], name string) error {
 	r := &statusReconciler[T]{
-		kind: k, client: mgr.GetClient(), leadership: l, results: l.Results, programmed: l.Node.Programmed,
+		kind: k, client: mgr.GetClient(), leadership: l, results: l.Results, programmed: l.Node.Programmed, health: l.Node.Health,
 		recorder: mgr.GetEventRecorder(conditions.FieldManager), clock: l.Clock,
 	}
 	return r.setup(mgr, name)

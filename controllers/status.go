@@ -36,7 +36,15 @@ type kind[T client.Object] struct {
 	table  conditions.Table
 	status func(T) v1alpha1.Status // that all kinds share
 	// configuration is what to apply; nil if that and the rest of the status are as they should be already.
-	configuration func(o T, next v1alpha1.Status, effect compile.Effect, judged bool) runtime.ApplyConfiguration
+	configuration func(o T, next v1alpha1.Status, seen *sight) runtime.ApplyConfiguration
+}
+
+// sight is what of an object is in force, and what proxies see of it; nil before it was judged.
+type sight struct {
+	compile.Effect
+
+	now    time.Time
+	health distribute.Health // of the service that the object is about
 }
 
 // statusReconciler writes the status of one object of a kind.
@@ -46,6 +54,7 @@ type statusReconciler[T client.Object] struct {
 	leadership *Leadership
 	results    *Results
 	programmed func([]meshconfig.Name) distribute.Programmed
+	health     func(service string) distribute.Health
 	recorder   events.EventRecorder
 	clock      func() time.Time
 }
@@ -77,23 +86,25 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	published := r.results.Published()
 	judged := published.of(r.kind.name, object)
 	var judgement conditions.Judgement
-	var effect compile.Effect
+	var seen *sight
 	if judged != nil {
 		judgement = r.judgement(published, judged)
-		effect = published.Effects[judged.origin]
+		seen = &sight{Effect: published.Effects[judged.origin], now: r.clock()}
+		seen.health = r.health(seen.Service)
 	}
 	old := r.kind.status(object)
 	next := r.kind.table.Merge(old, judgement, metav1.NewTime(r.clock()))
-	configuration := r.kind.configuration(object, next, effect, judged != nil)
+	again := reconcile.Result{RequeueAfter: seen.changesIn()}
+	configuration := r.kind.configuration(object, next, seen)
 	if configuration == nil {
-		return reconcile.Result{}, nil
+		return again, nil
 	}
 	if err := r.client.Status().Apply(ctx, configuration, conditions.ApplyOptions()...); err != nil {
 		// An object that was deleted meanwhile has no status to write.
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	r.announce(object, old, next)
-	return reconcile.Result{}, nil
+	return again, nil
 }
 
 // judgement is what is known of an object, for conditions.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	applyv1alpha1 "github.com/heddle-mesh/heddle/api/v1alpha1/applyconfiguration/api/v1alpha1"
-	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/conditions"
 )
 
@@ -18,10 +17,10 @@ func trafficSplits() kind[*v1alpha1.TrafficSplit] {
 		object: func() *v1alpha1.TrafficSplit { return &v1alpha1.TrafficSplit{} },
 		table:  conditions.TrafficSplit,
 		status: func(o *v1alpha1.TrafficSplit) v1alpha1.Status { return o.Status.Status },
-		configuration: func(o *v1alpha1.TrafficSplit, next v1alpha1.Status, effect compile.Effect, judged bool) runtime.ApplyConfiguration {
+		configuration: func(o *v1alpha1.TrafficSplit, next v1alpha1.Status, seen *sight) runtime.ApplyConfiguration {
 			weights := o.Status.Weights
-			if judged {
-				weights = effect.Weights
+			if seen != nil {
+				weights = seen.Weights
 			}
 			if same(o.Status.Status, next, weights == o.Status.Weights) {
 				return nil

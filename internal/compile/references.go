@@ -102,9 +102,23 @@ func (c *compilation) resolveProfile(p, owner *profile) {
 		}
 	}
 	c.resolveMirrors(p, s)
+	c.resolveFaults(p, owner, s)
 	if len(p.spec.Routes) > 0 && len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
 		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.routes: no port of Service %q carries requests (%s): declare one as HTTP1, HTTP2 or GRPC, or remove the routes",
 			s.name, protocolList(s, owner))
+	}
+}
+
+// resolveFaults reports faults of a profile that nothing can be injected by, since no port carries requests.
+func (c *compilation) resolveFaults(p, owner *profile, s *service) {
+	if len(s.ports) == 0 || slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
+		return
+	}
+	for i := range p.spec.Faults {
+		if readsRequests(&p.spec.Faults[i]) {
+			c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.faults[%d]: it chooses among requests or answers them, and no port of Service %q carries requests (%s): use delay or abort.reset without matches, or declare a port as HTTP1, HTTP2 or GRPC",
+				i, s.name, protocolList(s, owner))
+		}
 	}
 }
 
@@ -133,9 +147,11 @@ func (c *compilation) resolveMirrors(p *profile, s *service) {
 	}
 }
 
-// resolveRules reports rules of a split at ports that carry no requests: at the port that it names, or at all of them.
+// resolveRules reports rules and stickiness of a split at ports that carry no requests: at the port that it names, or at
+// all of them.
 func (c *compilation) resolveRules(s *split, root *service) {
-	if len(s.spec.Rules) == 0 {
+	sticks := s.spec.Stickiness != nil && sticksToRequests(s.spec.Stickiness)
+	if len(s.spec.Rules) == 0 && !sticks {
 		return
 	}
 	of := c.profiles[root.key]
@@ -143,7 +159,14 @@ func (c *compilation) resolveRules(s *split, root *service) {
 	if port := root.port(rootPort(s)); port != nil {
 		ports = []servicePort{*port}
 	}
-	if len(ports) > 0 && !slices.ContainsFunc(ports, func(p servicePort) bool { return hasRequests(protocolOf(&p, of)) }) {
+	if len(ports) == 0 || slices.ContainsFunc(ports, func(p servicePort) bool { return hasRequests(protocolOf(&p, of)) }) {
+		return
+	}
+	if sticks {
+		c.report.unresolved(s.origin, v1alpha1.ReasonProtocolMismatch, "spec.stickiness.by: no port of Service %q that this divides carries requests (%s), so that there are no cookies and headers: use SourceIdentity or SourceIP",
+			root.name, protocolList(root, of))
+	}
+	if len(s.spec.Rules) > 0 {
 		c.report.unresolved(s.origin, v1alpha1.ReasonProtocolMismatch, "spec.rules: no port of Service %q that this divides carries requests (%s), so the rules are not in force there: declare the port as HTTP1, HTTP2 or GRPC in a ServiceProfile, or remove the rules",
 			root.name, protocolList(root, of))
 	}

@@ -5,6 +5,7 @@ package compile
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,6 +67,10 @@ type Effect struct {
 	Weights string
 	// Routes of a ServiceProfile.
 	Routes int
+	// Service that a ServiceProfile describes, "name.namespace".
+	Service string
+	// FaultsEnd is when each fault of a ServiceProfile ends that a port of the service injects, ascending.
+	FaultsEnd []time.Time
 }
 
 // Audience says who may take a section: the one pod of a binding, else the mesh.

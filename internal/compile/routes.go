@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -37,15 +38,30 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		}
 		if p := c.profiles[s.key]; p != nil {
 			c.shaped(p.origin, name)
-			c.result.Effects[p.origin] = Effect{Routes: len(p.spec.Routes)}
-			c.reportSize(p.origin, made.tooBig && len(p.spec.Routes) > 0, "spec.routes")
+			c.result.Effects[p.origin] = Effect{Routes: len(p.spec.Routes), Service: s.key, FaultsEnd: faultsEnd(made.section)}
+			c.reportSize(p.origin, made.tooBig && len(p.spec.Routes)+len(p.spec.Faults) > 0, "spec.routes, spec.faults")
 		}
 	}
 }
 
+// faultsEnd returns when each fault of a section ends, ascending.
+func faultsEnd(section *meshconfig.Routes) []time.Time {
+	ends := map[string]int64{}
+	for _, port := range section.GetPorts() {
+		for _, f := range port.GetFaults() {
+			ends[f.GetName()] = f.GetExpiresAt()
+		}
+	}
+	var out []time.Time
+	for _, ms := range slices.Sorted(maps.Values(ends)) {
+		out = append(out, time.UnixMilli(ms).UTC())
+	}
+	return out
+}
+
 func (c *compilation) reportSize(origin Origin, tooBig bool, path string) {
 	if tooBig {
-		c.report.unresolved(origin, v1alpha1.ReasonInvalid, "%s: the config of this Service would be larger than %d bytes, so its rules and routes are not in force: use fewer, or shorter matches", path, meshconfig.MaxPayload)
+		c.report.unresolved(origin, v1alpha1.ReasonInvalid, "%s: the config of this Service would be larger than %d bytes, so its rules, routes and faults are not in force: use fewer, or shorter matches", path, meshconfig.MaxPayload)
 	}
 }
 

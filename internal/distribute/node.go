@@ -93,7 +93,7 @@ func (n *Node) runRole(ctx context.Context, publisher *Publisher, switched <-cha
 	})
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for ticks := 1; ; ticks++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -101,6 +101,9 @@ func (n *Node) runRole(ctx context.Context, publisher *Publisher, switched <-cha
 			return
 		case <-tick.C:
 			n.tracker.expire(n.opts.Clock())
+			if publisher != nil && ticks%healthEvery == 0 && n.tracker.sumHealth() {
+				n.tracker.notify()
+			}
 		}
 	}
 }

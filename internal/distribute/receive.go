@@ -60,6 +60,8 @@ func (st *stream) take(m *controlapi.StreamRequest) error {
 		}
 		st.server.node.tracker.apply(st.owner, m.Report.GetPods())
 		return nil
+	case *controlapi.StreamRequest_Health:
+		return st.health(m.Health)
 	case *controlapi.StreamRequest_Hello:
 		return refuse(RefusedProtocol, connect.CodeInvalidArgument, "a second hello")
 	default:

@@ -21,16 +21,13 @@ const sectionsPerReport = 500
 type pending struct {
 	session    uint64
 	gone, full bool
+	health     bool                         // it changed
 	subs       map[meshconfig.Name]struct{} // that changed
 }
 
 // touch notes that a pod's state under a subscription changed. Callers hold t.mu.
 func (t *tracker) touch(uid string, session uint64, sub meshconfig.Name) {
-	p := t.pending[uid]
-	if p == nil || p.session != session || p.gone {
-		p = &pending{session: session}
-		t.pending[uid] = p
-	}
+	p := t.pendingOf(uid, session)
 	if p.full {
 		return
 	}
@@ -38,6 +35,16 @@ func (t *tracker) touch(uid string, session uint64, sub meshconfig.Name) {
 		p.subs = make(map[meshconfig.Name]struct{})
 	}
 	p.subs[sub] = struct{}{}
+}
+
+// pendingOf returns what the next report says of a pod. Callers hold t.mu.
+func (t *tracker) pendingOf(uid string, session uint64) *pending {
+	p := t.pending[uid]
+	if p == nil || p.session != session || p.gone {
+		p = &pending{session: session}
+		t.pending[uid] = p
+	}
+	return p
 }
 
 // beginReports makes the next report say all of what the node's own streams told.
@@ -90,6 +97,9 @@ func (t *tracker) report() []*controlapi.PodReport {
 		}
 		if full {
 			out = append(out, &controlapi.PodReport{PodUid: uid, Session: p.session, Full: true})
+		}
+		if p.health || p.full && len(pod.health) > 0 {
+			out = append(out, pod.reportHealth(uid))
 		}
 	}
 	clear(t.pending)
@@ -145,6 +155,9 @@ func (t *tracker) apply(owner uint64, reports []*controlapi.PodReport) {
 		}
 		for _, s := range r.GetSections() {
 			t.applySection(uid, pod, s)
+		}
+		if r.GetHealth() != nil {
+			pod.applyHealth(r.GetHealth())
 		}
 	}
 	t.notify()

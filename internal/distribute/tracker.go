@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/controlapi"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
@@ -41,6 +42,7 @@ type tracker struct {
 	lost      map[uint64]time.Time                    // owners of which no more is heard
 	reporting bool
 	pending   map[string]*pending // what the next report says
+	health    map[string]Health   // by service, as last put together
 }
 
 // tracked is what is known of a pod.
@@ -49,6 +51,7 @@ type tracked struct {
 	local   bool
 	session uint64
 	subs    map[meshconfig.Name]map[meshconfig.Name]held
+	health  map[string]*controlapi.ServiceHealth // by service; those of which something is amiss
 }
 
 // held is what a pod holds of a section, and what it last refused.
@@ -66,6 +69,7 @@ func newTracker(h *Hub) *tracker {
 		bySub:   make(map[meshconfig.Name]map[string]struct{}),
 		lost:    make(map[uint64]time.Time),
 		pending: make(map[string]*pending),
+		health:  make(map[string]Health),
 	}
 }
 

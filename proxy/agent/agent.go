@@ -20,7 +20,7 @@ import (
 // maxFloors bounds the floors of sections that are held or were.
 const maxFloors = 20_000
 
-// Options are what an agent needs. All but Rejected, Terminating, Version, Clock and Log are required.
+// Options are what an agent needs. All but Health, Rejected, Terminating, Version, Clock and Log are required.
 type Options struct {
 	ControlAddress    string // host:port of the operator
 	ControlServerName string // exact DNS name of its certificate
@@ -40,6 +40,8 @@ type Options struct {
 	Remove func(name meshconfig.Name)
 	// Rejected counts config that was refused, by a bounded reason.
 	Rejected func(reason string)
+	// Health returns what the proxy sees of services. It is called once a second, by one goroutine.
+	Health func() []ServiceHealth
 	// Terminating is called, once, when the operator says that the pod is being deleted.
 	Terminating func()
 
@@ -150,7 +152,8 @@ func (a *Agent) Ready() error {
 	return errors.New(missing)
 }
 
-// keep writes floors and removes the envelopes of what was given up, until the context ends.
+// keep writes floors, removes the envelopes of what was given up and tells the operator what the proxy sees, until the
+// context ends.
 func (a *Agent) keep(ctx context.Context) {
 	const ticks = 30 // between writing all floors
 	tick := time.NewTicker(time.Second)
@@ -162,6 +165,7 @@ func (a *Agent) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tidy(n%ticks == 0)
+			a.tellHealth()
 		}
 	}
 }

@@ -12,7 +12,8 @@ import (
 // maxNackReason bounds what is told of a nack, in bytes.
 const maxNackReason = 256
 
-// outbox is what the stream is to say next: which subscriptions to look at, and the newest ack or nack of each section.
+// outbox is what the stream is to say next: which subscriptions to look at, the newest ack or nack of each section, and
+// what the proxy sees of services.
 // Nothing is kept while there is no stream: one that begins says all.
 type outbox struct {
 	wake chan struct{} // of size 1
@@ -21,6 +22,9 @@ type outbox struct {
 	live  bool
 	subs  map[meshconfig.Name]struct{}
 	words map[meshconfig.Name]*controlapi.StreamRequest
+
+	seen   *controlapi.Health // on this stream
+	untold bool
 }
 
 func newOutbox() *outbox {
@@ -28,6 +32,7 @@ func newOutbox() *outbox {
 		wake:  make(chan struct{}, 1),
 		subs:  make(map[meshconfig.Name]struct{}),
 		words: make(map[meshconfig.Name]*controlapi.StreamRequest),
+		seen:  &controlapi.Health{},
 	}
 }
 
@@ -38,6 +43,7 @@ func (o *outbox) open(live bool) {
 	o.live = live
 	clear(o.subs)
 	clear(o.words)
+	o.seen, o.untold = &controlapi.Health{}, false
 }
 
 // put changes what to say.
@@ -87,6 +93,10 @@ func (o *outbox) take() (subs []meshconfig.Name, words []*controlapi.StreamReque
 	}
 	for _, m := range o.words {
 		words = append(words, m)
+	}
+	if o.untold {
+		words = append(words, &controlapi.StreamRequest{Message: &controlapi.StreamRequest_Health{Health: o.seen}})
+		o.untold = false
 	}
 	clear(o.subs)
 	clear(o.words)
