@@ -150,7 +150,7 @@ func (c *Cluster) punish(config *Config, m *Member, now int64) bool {
 
 // judgeTrial restores an endpoint or ejects it for longer. Outcomes that say nothing leave it to another trial.
 func (c *Cluster) judgeTrial(config *Config, m *Member, r *Result) {
-	if r.Outcome > ConnectFailure && !config.off() {
+	if r.Outcome > ConnectFailure && !config.Off() {
 		return
 	}
 	c.mu.Lock()
@@ -158,7 +158,7 @@ func (c *Cluster) judgeTrial(config *Config, m *Member, r *Result) {
 	if !m.gate.Ejected() {
 		return // another trial has decided, because this one took too long
 	}
-	if r.Outcome == Success || config.off() || !c.punish(config, m, r.Now) {
+	if r.Outcome == Success || config.Off() || !c.punish(config, m, r.Now) {
 		m.clear()
 		m.restored = r.Now
 		c.passed.Add(1)

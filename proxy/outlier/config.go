@@ -96,8 +96,8 @@ func NewConfig(m *meshconfig.Outlier) (*Config, error) {
 // windowed says whether a detector needs the window.
 func (c *Config) windowed() bool { return c.SuccessRatePercent|c.LatencyFactor != 0 }
 
-// off says whether nobody is ejected at all.
-func (c *Config) off() bool {
+// Off says whether nobody is ejected at all.
+func (c *Config) Off() bool {
 	return c.MaxEjectedPercent == 0 || c.Failures|c.ConnectFailures == 0 && !c.windowed()
 }
 

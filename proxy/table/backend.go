@@ -5,6 +5,7 @@ package table
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,14 +24,17 @@ type backend struct {
 	// current is the last complete set of shards, in order; known says whether there was one.
 	current  []*meshconfig.Endpoints
 	known    bool
-	clusters map[uint16]*Cluster
+	clusters map[clusterName]*Cluster
+	settings *settings // of the newest section that names the service
 }
 
 // backendOf returns the backend of a service, which it makes and subscribes to if there is none. The lock is held.
 func (s *Store) backendOf(service string) *backend {
 	b := s.backends[service]
 	if b == nil {
-		b = &backend{name: service, shards: make(map[uint32]*meshconfig.Endpoints), clusters: make(map[uint16]*Cluster)}
+		b = &backend{
+			name: service, shards: make(map[uint32]*meshconfig.Endpoints), clusters: make(map[clusterName]*Cluster), settings: defaults,
+		}
 		b.used = time.Now()
 		s.backends[service] = b
 		s.want(true, meshconfig.AllEndpoints(service))
@@ -38,28 +42,36 @@ func (s *Store) backendOf(service string) *backend {
 	return b
 }
 
-// holdCluster returns the endpoints of a port for a table to name. The lock is held.
-func (s *Store) holdCluster(service string, port uint16) *Cluster {
-	b := s.backendOf(service)
+// holdCluster returns a cluster for a table to name. The lock is held.
+func (s *Store) holdCluster(name clusterName) *Cluster {
+	b := s.backendOf(name.service)
 	b.pin()
-	c := b.clusters[port]
+	c := b.clusters[name]
 	if c == nil {
-		c = newCluster()
-		b.clusters[port] = c
-		s.fill(b, port, c)
+		c = newCluster(b.settings)
+		b.clusters[name] = c
 	}
 	c.users++
+	if c.users == 1 {
+		s.fill(b, name, c)
+		s.check(c)
+	}
 	return c
 }
 
 // dropCluster undoes holdCluster. The lock is held.
-func (s *Store) dropCluster(service string, port uint16) {
-	b := s.backends[service]
+func (s *Store) dropCluster(name clusterName) {
+	b := s.backends[name.service]
 	b.unpin()
-	c := b.clusters[port]
+	c := b.clusters[name]
 	if c.users--; c.users == 0 {
-		delete(b.clusters, port)
+		delete(b.clusters, name)
 		s.released = append(s.released, c.held...)
+		if c.next != nil {
+			s.released = append(s.released, c.next.held...)
+		}
+		c.held, c.next = nil, nil
+		s.check(c)
 	}
 }
 
@@ -112,36 +124,33 @@ func (s *Store) assemble(b *backend) {
 		return
 	}
 	b.current, b.known = set, true
-	for port, c := range b.clusters {
-		s.fill(b, port, c)
+	for name, c := range b.clusters {
+		s.fill(b, name, c)
 	}
 	s.endpointsCame()
 }
 
-// fill computes the endpoints of a port, acquiring the new ones before the old are released. The lock is held.
-func (s *Store) fill(b *backend, port uint16, c *Cluster) {
-	var ready, terminating []balance.Member
-	var held []*upstream.Endpoint
+// gather lists the endpoints of a cluster, acquiring them. The lock is held.
+func (s *Store) gather(b *backend, name clusterName) *members {
+	m := &members{complete: b.known}
 	for _, shard := range b.current {
 		for _, e := range shard.GetEndpoints() {
-			key, ok := endpointKey(e, uint32(port))
-			if !ok {
+			key, ok := endpointKey(e, uint32(name.port))
+			if !ok || name.subset != "" && !slices.Contains(e.GetSubsets(), name.subset) {
 				continue
 			}
 			member := balance.Member{
 				Endpoint: s.options.Upstreams.Acquire(key), Workload: e.GetWorkload(), Zone: e.GetZone(), Hints: e.GetZoneHints(),
 			}
-			held = append(held, member.Endpoint)
+			m.held = append(m.held, member.Endpoint)
 			if e.GetTerminating() {
-				terminating = append(terminating, member)
+				m.terminating = append(m.terminating, member)
 			} else {
-				ready = append(ready, member)
+				m.ready = append(m.ready, member)
 			}
 		}
 	}
-	s.released = append(s.released, c.held...)
-	c.held = held
-	c.set.Store(c.Endpoints().Next(balance.Options{Attach: c.attach}, ready, terminating, time.Now().UnixNano()))
+	return m
 }
 
 // endpointKey says how a service port is reached at an endpoint; ok is false if it is not.

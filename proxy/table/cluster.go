@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/health"
@@ -20,54 +22,182 @@ type Cluster struct {
 	set      atomic.Pointer[balance.Set]
 	outliers *outlier.Cluster
 	breaker  *outlier.Breaker
-	checker  atomic.Pointer[health.Checker] // nil: no active checks
 	settings atomic.Pointer[settings]
+	checker  atomic.Pointer[health.Checker] // nil: none
 
-	users int                  // tables that name it; guarded by Store.mu
-	held  []*upstream.Endpoint // what set holds; likewise
+	// Guarded by Store.mu.
+	users  int                  // tables that name it; 0: it is gone
+	held   []*upstream.Endpoint // what set holds
+	filled bool                 // set was once made of a complete set of shards
+	making bool                 // somebody makes a Set without the lock
+	next   *members             // what the one after that is to be made of; or nil
 }
 
-// settings are how a cluster is called, as a section says it.
-type settings struct {
-	keys    *evaluate.Keys
-	connect time.Duration
+// members are what a Set is to be made of.
+type members struct {
+	options            balance.Options
+	ready, terminating []balance.Member
+	held               []*upstream.Endpoint
+	complete           bool // of all shards
 }
 
-func newCluster() *Cluster {
-	c := &Cluster{
-		outliers: outlier.NewCluster(outlier.Defaults(), rand.Uint64),
-		breaker:  outlier.NewBreaker(outlier.Limits{}),
-	}
+func newCluster(n *settings) *Cluster {
+	c := &Cluster{outliers: outlier.NewCluster(n.outlier, rand.Uint64), breaker: outlier.NewBreaker(n.limits)}
 	c.set.Store(&balance.Set{})
-	c.settings.Store(&settings{})
+	c.settings.Store(n)
 	return c
+}
+
+// single is a backend of one endpoint.
+func single(e *upstream.Endpoint, workload string, series *SeriesSet) *Backend {
+	c := newCluster(defaults)
+	m := &members{options: defaults.in(""), ready: []balance.Member{{Endpoint: e, Workload: workload}}}
+	c.set.Store(c.after(m))
+	return &Backend{Cluster: c, series: map[string]*SeriesSet{"": series}}
 }
 
 // Endpoints returns the endpoints at this time.
 func (c *Cluster) Endpoints() *balance.Set { return c.set.Load() }
 
-// Outliers takes how every pick of Endpoints has ended.
+// Outliers is to be told how every pick of Endpoints has ended.
 func (c *Cluster) Outliers() *outlier.Cluster { return c.outliers }
 
 // Breaker bounds what is under way.
 func (c *Cluster) Breaker() *outlier.Breaker { return c.breaker }
 
-// Keys are what picks go by; nil: by no key.
+// Keys are the parts of a request that Endpoints pick by; nil: none.
 func (c *Cluster) Keys() *evaluate.Keys { return c.settings.Load().keys }
 
-// ConnectTimeout bounds the making of a connection; 0: by the default.
+// ConnectTimeout is how long the making of a connection may take; 0: as long as the default says.
 func (c *Cluster) ConnectTimeout() time.Duration { return c.settings.Load().connect }
 
-// Use says that a request is sent, without which endpoints are not checked.
+// Use says that something is sent: endpoints that nobody calls are not checked.
 func (c *Cluster) Use() { c.checker.Load().Use() }
 
-// attach makes the record of an endpoint.
-func (c *Cluster) attach(s *balance.State) any { return c.outliers.Add(s) }
+// after makes the Set that comes after the one in force.
+func (c *Cluster) after(m *members) *balance.Set {
+	m.options.Attach = func(s *balance.State) any { return c.outliers.Add(s) }
+	return c.Endpoints().Next(m.options, m.ready, m.terminating, time.Now().UnixNano())
+}
 
-// single is a backend of one endpoint.
-func single(e *upstream.Endpoint, workload string, series *SeriesSet) *Backend {
-	c := newCluster()
-	members := []balance.Member{{Endpoint: e, Workload: workload}}
-	c.set.Store(c.Endpoints().Next(balance.Options{Attach: c.attach}, members, nil, 0))
-	return &Backend{Cluster: c, series: map[string]*SeriesSet{"": series}}
+// fill gives a cluster the members that it has now. The lock is held.
+func (s *Store) fill(b *backend, name clusterName, c *Cluster) {
+	m := s.gather(b, name)
+	m.options = b.settings.in(s.binding.GetZone())
+	if !c.making && (len(m.ready) == 0 || !b.settings.hashes()) {
+		s.install(c, c.after(m), m)
+		return
+	}
+	if c.next != nil {
+		s.released = append(s.released, c.next.held...)
+	}
+	c.next = m
+	if !c.making {
+		c.making = true
+		s.unmade = append(s.unmade, c)
+	}
+}
+
+// fillAll fills every cluster, since what all depend on has changed. The lock is held.
+func (s *Store) fillAll() {
+	for _, b := range s.backends {
+		for name, c := range b.clusters {
+			s.fill(b, name, c)
+		}
+	}
+}
+
+// finish makes the Sets of a cluster until the newest is in force. The lock is not held, since that may take long.
+func (s *Store) finish(c *Cluster) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c.next != nil {
+		m := c.next
+		c.next = nil
+		s.mu.Unlock()
+		set := c.after(m)
+		s.mu.Lock()
+		s.install(c, set, m)
+	}
+	c.making = false
+}
+
+// install puts a Set in force, and lets go of the old one's endpoints. The lock is held.
+func (s *Store) install(c *Cluster, set *balance.Set, m *members) {
+	if c.users == 0 {
+		s.released = append(s.released, m.held...)
+		return
+	}
+	s.released = append(s.released, c.held...)
+	c.held = m.held
+	c.filled = c.filled || m.complete
+	c.set.Store(set)
+	if checker := c.checker.Load(); checker != nil {
+		checker.Update(targets(set))
+	}
+}
+
+// configure gives a service's clusters the newest settings. The lock is held.
+func (s *Store) configure(b *backend, n *settings) {
+	if proto.Equal(b.settings.section, n.section) {
+		return
+	}
+	b.settings = n
+	for name, c := range b.clusters {
+		old := c.settings.Swap(n)
+		c.outliers.Configure(n.outlier)
+		c.breaker.Configure(n.limits)
+		if n.outlier.Off() {
+			c.restore()
+		}
+		if !proto.Equal(old.section.GetHealthCheck(), n.section.GetHealthCheck()) {
+			s.check(c)
+		}
+		s.fill(b, name, c)
+	}
+}
+
+// restore ends all ejections.
+func (c *Cluster) restore() {
+	for _, m := range c.Endpoints().Members() {
+		if m.State.Ejected() {
+			m.State.Restore()
+		}
+	}
+}
+
+// check begins to check the endpoints of a cluster as its settings say, or ends it. The lock is held.
+func (s *Store) check(c *Cluster) {
+	var checker *health.Checker
+	if how := c.settings.Load().check; how != nil && s.running && c.users > 0 {
+		checker = health.NewChecker(how, s.pace, rand.Uint64)
+		checker.Update(targets(c.Endpoints()))
+	}
+	if old := c.checker.Swap(checker); old != nil {
+		s.closing = append(s.closing, old)
+	}
+}
+
+// checkAll begins or ends all checks. The lock is held.
+func (s *Store) checkAll(running bool) {
+	s.running = running
+	for _, b := range s.backends {
+		for _, c := range b.clusters {
+			s.check(c)
+		}
+	}
+}
+
+// targets are the endpoints that are worth checking: those that are ready.
+func targets(set *balance.Set) []health.Target {
+	ready := set.Members()[:set.Ready()]
+	list := make([]health.Target, 0, len(ready))
+	for _, m := range ready {
+		t := health.Target{Endpoint: m.Endpoint, State: m.State}
+		if record, ok := m.State.Attach.(*outlier.Member); ok {
+			t.Suspect = record.Suspect
+		}
+		list = append(list, t)
+	}
+	return list
 }

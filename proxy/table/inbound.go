@@ -74,7 +74,11 @@ func (s *Store) Inbound(port uint16) *PortPolicy { return s.inbound.Load().Port(
 func (s *Store) applyBinding(m *meshconfig.Binding) error {
 	var err error
 	s.locked(func() {
+		moved := s.binding.GetZone() != m.GetZone()
 		s.binding = m
+		if moved {
+			s.fillAll()
+		}
 		s.want(true, meshconfig.Name(m.GetInbound()))
 		err = s.bind()
 	})

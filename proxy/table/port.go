@@ -3,6 +3,7 @@
 package table
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,15 +95,25 @@ func (c *Choice) MirrorTo() *Backend {
 
 // portBuilder is what can be built of a port, and go wrong, before the lock is taken.
 type portBuilder struct {
-	number  uint16
-	service string
-	section *meshconfig.ServicePort
-	router  *evaluate.Router
+	number   uint16
+	service  string
+	section  *meshconfig.ServicePort
+	router   *evaluate.Router
+	backends []*meshconfig.WeightedBackend // all that are named
 }
 
 func newPortBuilder(service string, p *meshconfig.ServicePort) (portBuilder, error) {
 	router, err := evaluate.NewRouter(p)
-	return portBuilder{uint16(p.GetPort()), service, p, router}, err
+	backends := slices.Clone(p.GetBackends())
+	for _, r := range p.GetRules() {
+		backends = append(backends, r.GetBackends()...)
+	}
+	for _, r := range p.GetRoutes() {
+		if m := r.GetFilters().GetMirror(); m != nil {
+			backends = append(backends, m.GetBackend())
+		}
+	}
+	return portBuilder{uint16(p.GetPort()), service, p, router, backends}, err
 }
 
 // buildPort builds the table of a port, which holds its clusters in the name of table t. The lock is held.
@@ -112,32 +123,23 @@ func (s *Store) buildPort(b portBuilder, svc *service, t *routes) *Port {
 		Series:   newSeriesSet(s.options.Observer, observe.Labels{Direction: observe.Outbound, Service: b.service}),
 		backends: make(map[*meshconfig.WeightedBackend]*Backend),
 	}
-	lists := [][]*meshconfig.WeightedBackend{b.section.GetBackends()}
-	for _, r := range b.section.GetRules() {
-		lists = append(lists, r.GetBackends())
-	}
 	names := []string{""}
 	for _, r := range b.section.GetRoutes() {
 		names = append(names, r.GetName())
-		if m := r.GetFilters().GetMirror(); m != nil {
-			lists = append(lists, []*meshconfig.WeightedBackend{m.GetBackend()})
-		}
 	}
 	type key struct {
 		name    string
 		cluster *Cluster
 	}
 	same := make(map[key]*Backend) // backends of several rules share their series
-	for _, list := range lists {
-		for _, w := range list {
-			name := clusterName{w.GetService(), uint16(w.GetPort())}
-			k := key{w.GetName(), s.holdCluster(name.service, name.port)}
-			t.uses = append(t.uses, name)
-			if same[k] == nil {
-				same[k] = &Backend{k.name, k.cluster, s.routeSeries(b.service, k.name, names)}
-			}
-			p.backends[w] = same[k]
+	for _, w := range b.backends {
+		name := clusterName{w.GetService(), uint16(w.GetPort()), w.GetSubset()}
+		k := key{w.GetName(), s.holdCluster(name)}
+		t.uses = append(t.uses, name)
+		if same[k] == nil {
+			same[k] = &Backend{k.name, k.cluster, s.routeSeries(b.service, k.name, names)}
 		}
+		p.backends[w] = same[k]
 	}
 	return p
 }

@@ -34,6 +34,7 @@ type routes struct {
 type clusterName struct {
 	service string
 	port    uint16
+	subset  string // empty: all endpoints
 }
 
 // serviceOf returns the entry of a service, which it makes and subscribes to if there is none; nil when too many are in
@@ -77,7 +78,7 @@ func (s *Store) dropTable(t *routes) {
 		return
 	}
 	for _, u := range t.uses {
-		s.dropCluster(u.service, u.port)
+		s.dropCluster(u)
 	}
 }
 
@@ -99,11 +100,23 @@ func (s *Store) applyRoutes(name meshconfig.Name, m *meshconfig.Routes) error {
 			return fmt.Errorf("ports[%d]: %w", i, err)
 		}
 	}
+	clusters, err := settingsOf(m, builders)
+	if err != nil {
+		return err
+	}
+	budget, err := outlier.NewBudgetConfig(m.GetRetryBudget())
+	if err != nil {
+		return err
+	}
 	s.locked(func() {
 		svc := s.serviceOf(m.GetService())
 		if svc == nil {
 			s.options.Log.Info("Routes are not kept, because twice as many services as may be are in use", "service", m.GetService())
 			return
+		}
+		svc.budget.Configure(budget)
+		for service, n := range clusters {
+			s.configure(s.backendOf(service), n)
 		}
 		t := &routes{ports: make(map[uint16]*Port, len(builders))}
 		for _, b := range builders {
@@ -145,7 +158,7 @@ func (s *Store) removeRoutes(name string) {
 // complete says whether the endpoints of all that a table names are here. The lock is held.
 func (s *Store) complete(t *routes) bool {
 	for _, u := range t.uses {
-		if !s.backends[u.service].known {
+		if b := s.backends[u.service]; !b.known || !b.clusters[u].filled {
 			return false
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/health"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/outlier"
 	"github.com/heddle-mesh/heddle/proxy/ratelimit"
@@ -68,7 +69,8 @@ func set[T int | time.Duration](value *T, to T) {
 // Store holds the newest table of everything that the proxy uses. It is safe for concurrent use.
 type Store struct {
 	options Options
-	foreign *SeriesSet           // of connections to what is none of ours
+	foreign *SeriesSet // of connections to what is none of ours
+	pace    *health.Pace
 	abroad  *outlier.RetryBudget // likewise
 
 	mesh    atomic.Pointer[Mesh]
@@ -83,7 +85,11 @@ type Store struct {
 	backends  map[string]*backend
 	wanted    map[meshconfig.Name]bool // the newest word on every name that Run has not passed on yet
 	wake      chan struct{}
-	released  []*upstream.Endpoint // to be released when the lock is not held
+	running   bool // Run is
+	// To be released, closed and filled when the lock is not held.
+	released []*upstream.Endpoint
+	closing  []*health.Checker
+	unmade   []*Cluster
 }
 
 // New makes an empty Store.
@@ -92,6 +98,7 @@ func New(options Options) *Store {
 		options:   options.withDefaults(),
 		foreign:   newSeriesSet(options.Observer, observe.Labels{Direction: observe.Outbound}),
 		abroad:    newBudget(),
+		pace:      health.NewPace(health.PerSecond),
 		policies:  make(map[meshconfig.Name]*meshconfig.Inbound),
 		addresses: make(map[netip.Addr]*address),
 		services:  make(map[string]*service),
@@ -141,15 +148,28 @@ func (s *Store) Remove(name meshconfig.Name) {
 	}
 }
 
-// locked runs f under the lock, then releases endpoints, which may take a while.
+// locked runs f under the lock, then does what f leaves to be done and takes a while.
 func (s *Store) locked(f func()) {
 	s.mu.Lock()
 	f()
-	released := s.released
-	s.released = nil
-	s.mu.Unlock()
-	for _, e := range released {
-		e.Release()
+	for {
+		released, closing, unmade := s.released, s.closing, s.unmade
+		s.released, s.closing, s.unmade = nil, nil, nil
+		s.mu.Unlock()
+		for _, e := range released {
+			e.Release()
+		}
+		for _, c := range closing {
+			c.Close()
+		}
+		if len(unmade) == 0 {
+			return
+		}
+		for _, c := range unmade {
+			s.finish(c)
+		}
+		s.mu.Lock()
+		s.endpointsCame()
 	}
 }
 
