@@ -71,6 +71,9 @@ func (c *Cluster) Keys() *evaluate.Keys { return c.settings.Load().keys }
 // ConnectTimeout is how long the making of a connection may take; 0: as long as the default says.
 func (c *Cluster) ConnectTimeout() time.Duration { return c.settings.Load().connect }
 
+// Timed says whether Outliers, Breaker or Endpoints go by the time that answers take.
+func (c *Cluster) Timed() bool { return c.settings.Load().timed }
+
 // Use says that something is sent: endpoints that nobody calls are not checked.
 func (c *Cluster) Use() { c.checker.Load().Use() }
 

@@ -26,12 +26,13 @@ type settings struct {
 	keys    *evaluate.Keys // nil: none
 	connect time.Duration  // 0: the default
 	check   *health.Check  // nil: none
+	timed   bool           // the time that answers take matters
 }
 
 // defaults are the settings of what no section speaks of.
-var defaults = &settings{options: mustBalance(), zones: true, outlier: outlier.Defaults()}
+var defaults = &settings{options: defaultOptions(), zones: true, outlier: outlier.Defaults()}
 
-func mustBalance() balance.Options {
+func defaultOptions() balance.Options {
 	o, _ := balance.NewOptions(nil, nil, "") // has no error: there is nothing to refuse
 	return o
 }
@@ -57,6 +58,8 @@ func newSettings(m *meshconfig.Cluster) (*settings, error) {
 	if n.hashes() && len(b.GetHash()) > 0 {
 		n.keys = keys
 	}
+	n.timed = n.options.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_PEAK_EWMA || n.outlier.LatencyFactor > 0 ||
+		n.limits.Adaptive
 	if ms := m.GetConnectTimeout(); ms < 0 || ms > maxConnect.Milliseconds() {
 		return nil, fmt.Errorf("connect_timeout: %d ms is not between 0 and %v", ms, maxConnect)
 	}
