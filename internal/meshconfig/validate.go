@@ -27,7 +27,15 @@ const (
 	maxSplitRules   = 256
 	maxRoutes       = 4096
 	maxMatches      = 64
-	maxHeaders      = 32
+	maxHeaders      = 32 // or query parameters
+	maxHosts        = 64
+	maxClusters     = 4096
+	maxHashKeys     = 16
+	maxCodes        = 200
+	maxFaults       = 64
+	maxRateLimits   = 64
+	maxSubsets      = 256 // of one endpoint
+	maxZoneHints    = 64
 	maxListed       = 4096 // identities, namespaces, ports, methods or paths of one rule's entry
 	maxLabel        = 63
 	maxWord         = 600  // names of rules and IDs
@@ -134,6 +142,9 @@ func validateBinding(name Name, m *Binding) error {
 	inbound, err := ParseName(m.GetInbound())
 	if err != nil || inbound.Kind() != KindInbound {
 		return fmt.Errorf("inbound %.80q: want the name of an inbound section", m.GetInbound())
+	}
+	if err := checkLengths(maxWord, field[string]{"zone", m.GetZone()}); err != nil {
+		return err
 	}
 	return checkText("workload", m.GetWorkload())
 }

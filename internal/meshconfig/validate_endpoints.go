@@ -67,6 +67,22 @@ func validateEndpoint(e *Endpoint) error {
 	if len(e.GetZone()) > maxWord || len(e.GetWorkload()) > maxWord {
 		return fmt.Errorf("zone or workload of more than %d bytes", maxWord)
 	}
+	if err := checkWords("subsets", e.GetSubsets(), maxSubsets); err != nil {
+		return err
+	}
+	return checkWords("zone_hints", e.GetZoneHints(), maxZoneHints)
+}
+
+// checkWords wants at most so many, none of them empty or long.
+func checkWords(what string, words []string, most int) error {
+	if err := atMost(what, len(words), most); err != nil {
+		return err
+	}
+	for i, w := range words {
+		if w == "" || len(w) > maxWord {
+			return fmt.Errorf("%s[%d] of %d bytes: want 1 to %d", what, i, len(w), maxWord)
+		}
+	}
 	return nil
 }
 

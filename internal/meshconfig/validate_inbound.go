@@ -60,7 +60,10 @@ func validatePortPolicy(p *PortPolicy) error {
 			return fmt.Errorf("rules[%d] %.80q: %w", i, r.GetName(), err)
 		}
 	}
-	return atMost("rules", len(p.GetRules()), maxRules)
+	if err := atMost("rules", len(p.GetRules()), maxRules); err != nil {
+		return err
+	}
+	return validateRateLimits(p.GetRateLimits())
 }
 
 func validateRule(r *AuthorizationRule) error {
@@ -70,20 +73,28 @@ func validateRule(r *AuthorizationRule) error {
 	if err := checkAction("action", r.GetAction()); err != nil {
 		return err
 	}
-	for i, c := range r.GetFrom() {
+	return validateFromTo(r.GetFrom(), r.GetTo())
+}
+
+// validateFromTo validates what a rule or limit is about.
+func validateFromTo(from []*Caller, to []*Operation) error {
+	if err := atMost("from", len(from), maxListed); err != nil {
+		return err
+	}
+	for i, c := range from {
 		if err := validateCaller(c); err != nil {
 			return fmt.Errorf("from[%d]: %w", i, err)
 		}
 	}
-	for i, o := range r.GetTo() {
+	if err := atMost("to", len(to), maxListed); err != nil {
+		return err
+	}
+	for i, o := range to {
 		if err := validateOperation(o); err != nil {
 			return fmt.Errorf("to[%d]: %w", i, err)
 		}
 	}
-	if err := atMost("from", len(r.GetFrom()), maxListed); err != nil {
-		return err
-	}
-	return atMost("to", len(r.GetTo()), maxListed)
+	return nil
 }
 
 // validateCaller refuses an entry without fields too: it would match every caller, where the author meant some.

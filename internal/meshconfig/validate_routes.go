@@ -28,7 +28,10 @@ func validateRoutes(name Name, m *Routes) error {
 			return fmt.Errorf("port %d: %w", p.GetPort(), err)
 		}
 	}
-	return atMost("ports", len(m.GetPorts()), maxPorts)
+	if err := atMost("ports", len(m.GetPorts()), maxPorts); err != nil {
+		return err
+	}
+	return validateClusters(m.GetClusters())
 }
 
 func validateServicePort(p *ServicePort) error {
@@ -57,6 +60,12 @@ func validateServicePort(p *ServicePort) error {
 			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
 	}
+	if err := validateStickiness(p.GetStickiness()); err != nil {
+		return err
+	}
+	if err := validateFaults(p.GetFaults()); err != nil {
+		return err
+	}
 	return validateBackends(p.GetBackends())
 }
 
@@ -64,8 +73,17 @@ func validateRoute(r *Route) error {
 	if err := checkText("name", r.GetName()); err != nil {
 		return err
 	}
-	if err := checkMilliseconds("request_timeout", r.GetRequestTimeout()); err != nil {
+	if err := checkTimes(
+		field[int64]{"request_timeout", r.GetRequestTimeout()}, field[int64]{"try_timeout", r.GetTryTimeout()},
+		field[int64]{"idle_timeout", r.GetIdleTimeout()},
+	); err != nil {
 		return err
+	}
+	if err := validateRetry(r.GetRetry()); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
+	if err := validateFilters(r.GetFilters()); err != nil {
+		return fmt.Errorf("filters: %w", err)
 	}
 	return validateMatches(r.GetMatches())
 }
@@ -76,17 +94,8 @@ func validateBackends(backends []*WeightedBackend) error {
 	}
 	sum := uint64(0)
 	for i, b := range backends {
-		if err := checkText("name", b.GetName()); err != nil {
+		if err := validateBackend(b); err != nil {
 			return fmt.Errorf("backends[%d]: %w", i, err)
-		}
-		if err := checkService("service", b.GetService()); err != nil {
-			return fmt.Errorf("backends[%d]: %w", i, err)
-		}
-		if err := checkPort(b.GetPort()); err != nil {
-			return fmt.Errorf("backends[%d]: %w", i, err)
-		}
-		if b.GetWeight() > MaxWeight {
-			return fmt.Errorf("backends[%d]: weight %d: at most %d", i, b.GetWeight(), MaxWeight)
 		}
 		sum += uint64(b.GetWeight())
 	}
@@ -94,6 +103,22 @@ func validateBackends(backends []*WeightedBackend) error {
 		return errors.New("backends: no weight is above 0")
 	}
 	return nil
+}
+
+func validateBackend(b *WeightedBackend) error {
+	if err := checkText("name", b.GetName()); err != nil {
+		return err
+	}
+	if err := checkService("service", b.GetService()); err != nil {
+		return err
+	}
+	if err := checkPort(b.GetPort()); err != nil {
+		return err
+	}
+	if b.GetWeight() > MaxWeight {
+		return fmt.Errorf("weight %d: at most %d", b.GetWeight(), MaxWeight)
+	}
+	return checkLengths(maxWord, field[string]{"subset", b.GetSubset()})
 }
 
 func validateMatches(matches []*Match) error {
@@ -124,22 +149,55 @@ func validateMatch(m *Match) error {
 		if !isToken(h.GetName()) || strings.ToLower(h.GetName()) != h.GetName() {
 			return fmt.Errorf("headers[%d]: name %.80q: want a token in lower case", i, h.GetName())
 		}
-		var err error
-		switch h.GetType() {
-		case HeaderMatch_TYPE_EXACT:
-			if len(h.GetValue()) > maxValue {
-				err = fmt.Errorf("value of %d bytes: at most %d", len(h.GetValue()), maxValue)
-			}
-		case HeaderMatch_TYPE_REGEX:
-			err = checkRegex(h.GetValue())
-		default:
-			err = fmt.Errorf("type %d is unknown", h.GetType())
-		}
-		if err != nil {
+		if err := validateValue(h); err != nil {
 			return fmt.Errorf("headers[%d]: %w", i, err)
 		}
 	}
+	if err := atMost("query", len(m.GetQuery()), maxHeaders); err != nil {
+		return err
+	}
+	for i, q := range m.GetQuery() {
+		if q.GetName() == "" || len(q.GetName()) > maxWord {
+			return fmt.Errorf("query[%d]: name of %d bytes: want 1 to %d", i, len(q.GetName()), maxWord)
+		}
+		if err := validateValue(q); err != nil {
+			return fmt.Errorf("query[%d]: %w", i, err)
+		}
+	}
+	return validateWho(m)
+}
+
+// validateWho validates the parts of a match that say who asks whom.
+func validateWho(m *Match) error {
+	if err := atMost("hosts", len(m.GetHosts()), maxHosts); err != nil {
+		return err
+	}
+	for i, h := range m.GetHosts() {
+		if h == "" || len(h) > maxWord {
+			return fmt.Errorf("hosts[%d] of %d bytes: want 1 to %d", i, len(h), maxWord)
+		}
+	}
+	if err := atMost("callers", len(m.GetCallers()), maxMatches); err != nil {
+		return err
+	}
+	for i, c := range m.GetCallers() {
+		if err := validateCaller(c); err != nil {
+			return fmt.Errorf("callers[%d]: %w", i, err)
+		}
+	}
 	return nil
+}
+
+// validateValue validates what a header or query parameter is compared with.
+func validateValue(h *HeaderMatch) error {
+	switch h.GetType() {
+	case HeaderMatch_TYPE_EXACT:
+		return checkLengths(maxValue, field[string]{"value", h.GetValue()})
+	case HeaderMatch_TYPE_REGEX:
+		return checkRegex(h.GetValue())
+	default:
+		return fmt.Errorf("type %d is unknown", h.GetType())
+	}
 }
 
 func validatePath(p *PathMatch) error {

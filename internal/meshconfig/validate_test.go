@@ -21,6 +21,8 @@ var (
 	serviceName   = meshconfig.AddressName(netip.MustParseAddr("10.96.0.7"))
 )
 
+var long = strings.Repeat("x", 601)
+
 // refusal changes the sample of a section and says what the error must mention.
 type refusal struct {
 	name   meshconfig.Name
@@ -78,7 +80,24 @@ func TestValidateRefuses(t *testing.T) {
 		},
 		"endpoints: port 65536":      {endpointsName, "65535", with(func(m *meshconfig.Endpoints) { m.Endpoints[0].Ports[0].Port = 65536 })},
 		"endpoints: not an identity": {endpointsName, "SPIFFE", with(func(m *meshconfig.Endpoints) { m.Endpoints[0].Identity = "x" })},
-		"endpoints: a nil endpoint":  {endpointsName, "address", with(func(m *meshconfig.Endpoints) { m.Endpoints[0] = nil })},
+		"endpoints: too many subsets": {
+			endpointsName, "subsets: 257",
+			with(func(m *meshconfig.Endpoints) { m.Endpoints[0].Subsets = make([]string, 257) }),
+		},
+		"endpoints: a subset of none": {
+			endpointsName, "subsets[0]",
+			with(func(m *meshconfig.Endpoints) { m.Endpoints[0].Subsets[0] = "" }),
+		},
+		"endpoints: too many hints": {
+			endpointsName, "zone_hints: 65",
+			with(func(m *meshconfig.Endpoints) { m.Endpoints[0].ZoneHints = make([]string, 65) }),
+		},
+		"endpoints: a long hint": {
+			endpointsName, "zone_hints[1]",
+			with(func(m *meshconfig.Endpoints) { m.Endpoints[0].ZoneHints[1] = long }),
+		},
+		"binding: a long zone":      {bindingName, "zone", with(func(m *meshconfig.Binding) { m.Zone = long })},
+		"endpoints: a nil endpoint": {endpointsName, "address", with(func(m *meshconfig.Endpoints) { m.Endpoints[0] = nil })},
 	}
 	runRefusals(t, cases)
 }
