@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/limits"
-	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -26,7 +26,9 @@ import (
 //	why := x.route()                        // may it go on, and where to
 //	why = x.next()                          // picks an endpoint: x.pick.Endpoint, to be spoken to in x.upstreamVersion()
 //	x.outgoing(&out)                        // the head that is sent to it
-//	x.again(failure, answer, replayable)    // after a failed try: whether there is another endpoint to be tried
+//	failure := x.abort()                    // if there is an x.fault, after its delay: how it ends the try
+//	wait, ok := x.again(failure, answer, ..) // after a try, unless mayEnd(answer): whether there is to be another, and when
+//	why = x.next()                          // after the wait, if there is one
 //	x.inform(answer)                        // an interim answer, on its way to the caller
 //	why = x.answer(answer)                  // the final one
 //	x.trailer(fields), x.requestTrailer(fields)
@@ -47,20 +49,27 @@ type exchange struct {
 	upgrade string // the protocol that the caller wants to upgrade to, or empty
 	tunnel  bool   // it may become something else than HTTP: an upgrade or CONNECT
 
-	asks    evaluate.Request
-	port    *table.Port
-	choice  table.Choice
-	backend *table.Backend
-	pick    balance.Pick // its Endpoint is nil while there is none
+	asks      evaluate.Request
+	port      *table.Port
+	choice    table.Choice
+	backend   *table.Backend // nil inbound
+	random    uint64         // that it was picked with
+	setCookie bool           // the answer brings the cookie of the choice's Stickiness
+	redirect  *evaluate.Redirect
+	mirror    *table.Backend // who gets a copy; nil: nobody
+	tries
 
-	// timeout is how long it may take from now to the end of the answer; 0 is for ever.
-	timeout time.Duration
+	// timeout is how long it may take from now to the end of the answer, tryTimeout each try to the head, and idle without
+	// a byte of content; 0 is for ever.
+	timeout, tryTimeout, idle time.Duration
+	// lowered says that timeout is not what the caller asked for.
+	lowered bool
 	// mark says whether the caller is a proxy of the mesh, which is told when the application did not see the request.
 	mark bool
 	// retry says whether a request that failed may be tried once more.
 	retry bool
-	// status is that of a refusal, where it is not its reason's.
-	status int
+	// status and code of gRPC are those of a refusal, where they are not its reason's.
+	status, code int
 	// last says whether the connection should take no further request.
 	last bool
 	// answered says that the head of the final answer, or refusal, was decided on.
@@ -168,6 +177,9 @@ func (x *exchange) admit() *refusal.Error {
 	}
 	rule, why := x.asked.judge(x.side.Tables.Inbound(port), x.event.Start)
 	x.event.Rule = rule
+	if why == nil {
+		why = x.asked.limit(policy, x.event.Start)
+	}
 	return why
 }
 
@@ -177,74 +189,64 @@ func (x *exchange) choose() *refusal.Error {
 	if x.port == nil {
 		return refusal.Newf(refusal.UnknownDestination, "%v has gone", x.conn.Destination)
 	}
-	x.side.budget.earn()
 	x.retry = true
 	x.asks = evaluate.Request{
-		Method: x.method(), Path: x.path, Authority: x.request.Authority, Headers: (*headerLines)(x.request),
+		Method: x.method(), Path: x.path, Query: strings.TrimPrefix(x.query, "?"), Authority: x.request.Authority,
+		Headers: (*headerLines)(x.request), Caller: x.conn.own(x.side.Tables), Source: x.conn.Source.Addr(),
 	}
-	x.choice = x.port.Route(&x.asks)
-	x.backend, _ = x.choice.Backend(&x.asks, rand.Uint64())
+	x.choice, x.random = x.port.Route(&x.asks), rand.Uint64()
+	x.backend, x.setCookie = x.choice.Backend(&x.asks, x.random)
 	if x.backend == nil {
 		return refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", x.port.Service)
 	}
-	if !x.tunnel {
-		x.timeout = x.choice.Route.RequestTimeout
+	if f := x.choice.Route.Filters; f != nil {
+		if why := x.filter(f); why != nil {
+			return why
+		}
 	}
-	return nil
-}
-
-// next picks the endpoint for the first try.
-func (x *exchange) next() *refusal.Error {
-	pick, why := x.choosePick()
-	if why != nil {
-		x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of("")
-		return why
+	if x.port.Budget != nil {
+		x.port.Budget.Earn(x.event.Start.UnixNano())
 	}
-	x.take(pick)
-	return nil
-}
-
-func (x *exchange) choosePick(tried ...*upstream.Endpoint) (balance.Pick, *refusal.Error) {
-	if x.side.direction == observe.Inbound {
-		x.conn.app.Begin()
-		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
-	}
-	return pickFrom(x.backend, x.port, x.event.Start, tried)
-}
-
-// take begins a try.
-func (x *exchange) take(pick balance.Pick) {
-	x.pick = pick
-	x.event.Attempts++
-	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
-	if x.side.direction == observe.Inbound {
-		return
-	}
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of(pick.Workload)
-	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
-	if x.event.MTLS {
-		x.event.Peer = &pick.Endpoint.Identity
-	}
+	x.backend.Cluster.Use()
+	x.heed()
+	return x.admitted()
 }
 
 // finish ends the request and reports it. It returns the time.
 func (x *exchange) finish() time.Time {
 	x.exit()
 	now := x.side.Clock()
-	if x.pick.Endpoint != nil {
-		x.pick.Done(balance.Neutral, 0, now.UnixNano())
-	}
+	x.release(now)
 	x.event.Duration = now.Sub(x.event.Start)
 	x.series.Observe(&x.event)
 	x.side.running.end()
 	return now
 }
 
-// why says what an endpoint's failure means to the caller.
+// connectTimeout is how long making a connection to the endpoint may take; 0: the default.
+func (x *exchange) connectTimeout() time.Duration {
+	if x.backend == nil {
+		return 0
+	}
+	return x.backend.Cluster.ConnectTimeout()
+}
+
+// why says what the failure of the last try means to the caller.
 func (x *exchange) why(failure *upstream.Failure) *refusal.Error {
-	return &refusal.Error{
+	why := &refusal.Error{
 		Reason: failure.Reason, Detail: x.event.Endpoint.String(), Undelivered: failure.Undelivered, Cause: failure.Err,
 	}
+	switch failure.Reason {
+	case refusal.CircuitOpen:
+		why.Detail = x.bound.String()
+	case refusal.FaultInjected:
+		why.Detail = "fault " + x.fault.Name
+		x.status, x.code = x.faultStatus()
+	case refusal.Timeout:
+		why.Detail = fmt.Sprintf("%v did not answer in %v, as a try must by route %s", x.event.Endpoint, x.tryTimeout, x.event.Labels.Route)
+	default:
+	}
+	return why
 }
 
 // keep makes the request's strings last until finish though the head is given up, as while it is a tunnel.
@@ -261,4 +263,9 @@ func (x *exchange) keep() {
 // late is why a request is given up whose timeout has passed.
 func (x *exchange) late() *refusal.Error {
 	return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route}
+}
+
+// quiet is why a request is given up of which nothing has moved for too long.
+func (x *exchange) quiet() *refusal.Error {
+	return refusal.Newf(refusal.Timeout, "nothing moved for %v, which route %s does not allow", x.idle, x.event.Labels.Route)
 }

@@ -31,6 +31,9 @@ type h1 struct {
 	x                   exchange
 	content             upload
 	deadline            time.Time // of the request, by its route; or zero
+	limit               time.Time // of the try until its answer begins, then deadline; or zero
+	active              time.Time // when the content was last seen to move, if the route wants to know
+	moved               int64     // how much of it had come by then, both ways
 	written             int64     // what the caller had got before the answer
 	said                bool      // a refusal went out whole
 	flows               bool      // the last read of the answer's content filled its buffer
@@ -158,6 +161,9 @@ func (d *h1) carry() (now time.Time, again bool) {
 	if why == nil {
 		why = d.send()
 	}
+	if x.mirror != nil && x.event.Attempts > 0 {
+		d.mirror()
+	}
 	if why != nil {
 		d.refuse(why)
 	}
@@ -182,12 +188,19 @@ func (d *h1) carry() (now time.Time, again bool) {
 	return now, true
 }
 
+// mirror sends a copy of the request, if its content was held to the end.
+func (d *h1) mirror() {
+	if content, ok := d.content.copy(); ok {
+		d.side.mirrors.send(d.x.copyTo(&d.out, content))
+	}
+}
+
 // begin makes ready for a request.
 func (d *h1) begin() {
 	d.mu.Lock()
 	d.stopped, d.begun, d.cancel = nil, false, nil
 	d.mu.Unlock()
-	d.deadline, d.said, d.flows = time.Time{}, false, false
+	d.deadline, d.limit, d.said, d.flows = time.Time{}, time.Time{}, false, false
 	d.written = d.conn.Written()
 	d.content.begin(d.request.Length != 0)
 }
@@ -286,6 +299,10 @@ func (d *h1) refuse(why *refusal.Error) {
 		d.x.answered = false
 	}
 	body, ok := d.x.refuse(why, &d.reply)
+	if d.x.resets() {
+		socket.Reset(d.served.content)
+		return
+	}
 	if !ok {
 		d.conn.Flush() // what has come of it
 		d.breakOff()

@@ -16,7 +16,7 @@ import (
 // maxStale is how many connections in a row may turn out to have been closed by the server while they were idle.
 const maxStale = 3
 
-// send sends the request to an endpoint, to a second one if the first did not get it, and relays the answer.
+// send sends the request to an endpoint, to others while it may and the ones before did not help, and relays the answer.
 func (d *h1) send() *refusal.Error {
 	x := &d.x
 	if x.timeout > 0 {
@@ -28,14 +28,15 @@ func (d *h1) send() *refusal.Error {
 		if why := d.over(); why != nil {
 			return why
 		}
-		if failure == nil && !x.isUndelivered(&d.reply) {
+		if failure == nil && x.mayEnd(&d.reply, false) {
 			return d.relay()
 		}
 		answer := &d.reply
 		if failure != nil {
 			answer = nil
 		}
-		if !x.again(failure, answer, d.content.replayable()) {
+		wait, again := x.again(failure, answer, d.content.replayable())
+		if !again {
 			if failure == nil {
 				return d.relay()
 			}
@@ -46,11 +47,56 @@ func (d *h1) send() *refusal.Error {
 		} else {
 			d.drop()
 		}
+		if wait > 0 {
+			d.pause(wait)
+			if why := d.over(); why != nil {
+				return why
+			}
+			if why := x.next(); why != nil {
+				return why
+			}
+		}
 	}
+}
+
+// pause waits, unless the request has to end: that its caller goes away, too, is seen.
+func (d *h1) pause(wait time.Duration) {
+	d.content.watch()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-d.cancelled():
+	}
+}
+
+// cancelled returns a channel that is closed when the request must end. The next call of hold or cancelled is the end of it.
+func (d *h1) cancelled() <-chan struct{} {
+	cancel := make(chan struct{})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped != nil {
+		close(cancel)
+	} else {
+		d.cancel = cancel
+	}
+	return cancel
 }
 
 // try sends the request to the endpoint that was picked and reads the head of its answer.
 func (d *h1) try() *upstream.Failure {
+	x := &d.x
+	d.begunTry()
+	if x.fault != nil {
+		if failure := d.suffer(); failure != nil {
+			return failure
+		}
+	}
+	if x.upstreamVersion() == upstream.HTTP1 {
+		if failure := x.connect(); failure != nil {
+			return failure
+		}
+	}
 	for stale := 0; ; stale++ {
 		up, failure := d.borrow(stale == maxStale)
 		if failure != nil {
@@ -61,14 +107,66 @@ func (d *h1) try() *upstream.Failure {
 		}
 		err := d.ask(up)
 		if err == nil {
+			d.headCame(up)
 			return nil
 		}
 		failure, again := up.Failed(err)
+		if errors.Is(err, http1.ErrIdle) {
+			return &upstream.Failure{Reason: refusal.Timeout, Err: errSlow}
+		}
 		if !again || stale == maxStale || !d.content.replayable() || d.over() != nil {
 			return failure
 		}
 		d.drop()
 	}
+}
+
+// begunTry notes until when the try may take.
+func (d *h1) begunTry() {
+	d.limit = d.deadline
+	if d.x.tryTimeout > 0 {
+		d.limit = earlier(d.deadline, time.Now().Add(d.x.tryTimeout))
+	}
+	if d.x.idle > 0 {
+		d.moved, d.active = d.content.count(), time.Now()
+	}
+}
+
+// headCame notes that the answer has begun, which is all that a try is limited for.
+func (d *h1) headCame(up endpointConn) {
+	if d.limit == d.deadline {
+		return
+	}
+	d.limit = d.deadline
+	if s, ok := up.(*streamed); ok {
+		s.extend(d.deadline)
+	}
+}
+
+// suffer waits for the delay of the try's fault, and returns how that ends the try; nil: it goes on.
+func (d *h1) suffer() *upstream.Failure {
+	wait := d.x.fault.Delay
+	if !d.limit.IsZero() {
+		wait = min(wait, time.Until(d.limit))
+	}
+	if wait > 0 {
+		d.pause(wait)
+	}
+	if !d.limit.IsZero() && !time.Now().Before(d.limit) {
+		return &upstream.Failure{Reason: refusal.Timeout, Undelivered: true, Err: errSlow}
+	}
+	return d.x.abort()
+}
+
+// errSlow is what a try fails with that takes longer than the route allows.
+var errSlow = errors.New("no answer came in time")
+
+// earlier returns the first of two times, of which the zero one never comes.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // errStopped is what a try fails with because its request must end.
@@ -85,16 +183,15 @@ func (d *h1) borrow(fresh bool) (endpointConn, *upstream.Failure) {
 			return c, nil
 		}
 	}
-	cancel := make(chan struct{})
-	d.mu.Lock()
-	if d.stopped != nil {
-		close(cancel)
-	} else {
-		d.cancel = cancel
+	if failure := d.x.queue(); failure != nil {
+		return nil, failure
 	}
-	d.mu.Unlock()
-	c, failure := e.Connect(d.deadline, cancel, 0)
+	c, failure := e.Connect(d.limit, d.cancelled(), d.x.connectTimeout())
+	d.x.queued()
 	if failure != nil {
+		if d.limit != d.deadline && failure.Reason == refusal.Overloaded && !time.Now().Before(d.limit) {
+			failure.Reason, failure.Err = refusal.Timeout, errSlow
+		}
 		return nil, failure
 	}
 	return c, nil
@@ -152,25 +249,45 @@ const (
 // patience has the next reads from the endpoint end when it is time to see whether the caller is still there.
 func (d *h1) patience(up endpointConn) {
 	if d.content.running() {
-		up.SetDeadline(d.deadline) // who sends the content sees it
+		up.SetDeadline(d.until()) // who sends the content sees it
 		return
 	}
 	now := d.x.event.Start
 	until := time.Unix(now.Unix(), int64(now.Nanosecond()/grain*grain+grain+patience))
-	if !d.deadline.IsZero() && d.deadline.Before(until) {
-		until = d.deadline
-	}
-	up.SetDeadline(until)
+	up.SetDeadline(earlier(d.until(), until))
 }
 
 // waitOn says whether to go on waiting for the endpoint after a read has ended with an error.
 func (d *h1) waitOn(up endpointConn, err error) bool {
-	if !errors.Is(err, http1.ErrIdle) || d.over() != nil {
+	if !errors.Is(err, http1.ErrIdle) || d.over() != nil || d.late() {
 		return false
 	}
 	d.content.watch()
-	up.SetDeadline(d.deadline)
+	up.SetDeadline(d.until())
 	return true
+}
+
+// until is when to look again whether something takes too long; or zero.
+func (d *h1) until() time.Time {
+	if d.x.idle == 0 {
+		return d.limit
+	}
+	return earlier(d.limit, d.active.Add(d.x.idle))
+}
+
+// late says whether the try, or the time without a byte of content, has taken too long. The latter ends the request.
+func (d *h1) late() bool {
+	now := time.Now()
+	if d.x.idle > 0 {
+		if moved := d.content.count() + d.x.event.BytesOut; moved != d.moved {
+			d.moved, d.active = moved, now
+		}
+		if now.Sub(d.active) >= d.x.idle {
+			d.cut(d.x.quiet())
+			return true
+		}
+	}
+	return !d.limit.IsZero() && !now.Before(d.limit)
 }
 
 // broken says what it means that the answer broke off with an error.

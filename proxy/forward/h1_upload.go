@@ -5,6 +5,7 @@ package forward
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,28 @@ func (u *upload) replayable() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return !u.lost && !u.failed
+}
+
+// count is how many bytes of it have come.
+func (u *upload) count() int64 {
+	if !u.runs {
+		return u.bytes
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bytes
+}
+
+// copy returns a copy of the whole content; it is not ok if that was too much to be held, or has not all come.
+func (u *upload) copy() (content []byte, ok bool) {
+	if u.runs {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+	}
+	if !u.whole || u.lost {
+		return nil, false
+	}
+	return slices.Clone(u.held), true
 }
 
 // send sends what is here of the request, from its start, and has the rest follow. The head is written already. Waits says

@@ -44,6 +44,9 @@ type h2state struct {
 	in, out message.Head // as it came, and as it is sent
 	upload  h2upload
 	half    *time.Timer // of a tunnel that one side has ended; or nil
+	pause   *time.Timer // until the next try; or nil
+	idler   *time.Timer // looks whether something moves, if the route wants that; or nil
+	moved   int64       // how much of both contents had come when it looked
 }
 
 var h2states = sync.Pool{New: func() any { return new(h2state) }}
@@ -95,13 +98,6 @@ func (r *h2relay) expects() *refusal.Error {
 		return refusal.Newf(refusal.BadRequest, "an expectation besides 100-continue")
 	}
 	return nil
-}
-
-// arm starts the route's timeout. The lock is held.
-func (r *h2relay) arm() {
-	if r.timeout > 0 {
-		r.timer = time.AfterFunc(r.timeout, r.tooLate)
-	}
 }
 
 // openHeld opens the try that waited for the request's end. No lock is held.
@@ -314,6 +310,8 @@ func (r *h2relay) end() {
 		r.half.Stop()
 		r.half = nil
 	}
+	r.stopWaiting()
+	r.sendMirror()
 	r.finish()
 	r.upload.release()
 	state := r.h2state

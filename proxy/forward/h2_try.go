@@ -4,6 +4,7 @@ package forward
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
@@ -28,7 +29,15 @@ type h2try struct {
 	owed   int                   // bytes to be consumed as soon as it is open
 	flown  int                   // bytes of the request that are on their way in it
 	whole  bool                  // the request ended with its head
+	slow   *time.Timer           // runs until the answer begins, if the route limits that
+	waited bool                  // the delay of the try's fault is over
 }
+
+// afterDelay is what a try waits for whose fault delays it.
+type afterDelay struct{ *time.Timer }
+
+// Cancel gives up waiting.
+func (d afterDelay) Cancel() { d.Stop() }
 
 // newTry makes the next try, of which the caller calls open when it holds no lock. The lock is held.
 func (r *h2relay) newTry() *h2try {
@@ -51,21 +60,34 @@ func (t *h2try) open() {
 		r.mu.Unlock()
 		return
 	}
+	if t.slow == nil && r.tryTimeout > 0 {
+		t.slow = time.AfterFunc(r.tryTimeout, t.tooSlow)
+	}
+	if r.fault != nil && t.suffer() {
+		return
+	}
 	endpoint, out, end := r.pick.Endpoint, &r.out, r.upload.isEmpty()
 	t.whole = end
-	version := r.upstreamVersion()
+	version, timeout := r.upstreamVersion(), r.connectTimeout()
 	if version == upstream.HTTP1 && r.request.Protocol != "" && !message.EqualFold(r.request.Protocol, protocolWebSocket) {
 		r.status = http.StatusNotImplemented // RFC 9220, section 3
 		r.turnDown(refusal.Newf(refusal.BadRequest, "an extended CONNECT to a server of HTTP/1.1 can be for WebSocket only"))
 		r.mu.Unlock()
 		return
 	}
+	if version == upstream.HTTP1 {
+		if failure := r.connect(); failure != nil {
+			r.mu.Unlock()
+			t.failed(failure, nil)
+			return
+		}
+	}
 	r.mu.Unlock()
 	if version == upstream.HTTP1 {
-		t.translate(endpoint, out, end)
+		t.translate(endpoint, out, end, timeout)
 		return
 	}
-	wait := endpoint.Open(out, end, t, 0)
+	wait := endpoint.Open(out, end, t, timeout)
 	if wait == nil {
 		return
 	}
@@ -76,6 +98,56 @@ func (t *h2try) open() {
 		wait.Cancel()
 	case t.stream == nil:
 		t.wait = wait
+		if failure := r.queue(); failure != nil {
+			t.fail(failure, nil) // it is not tried again
+		}
+	}
+}
+
+// suffer lets the try's fault have its way. It says whether the try is over, or is opened again after a delay; then the
+// lock, which is held, is let go.
+func (t *h2try) suffer() (over bool) {
+	r := t.r
+	if f := r.fault; f.Delay > 0 && !t.waited {
+		t.waited = true
+		t.wait = afterDelay{time.AfterFunc(f.Delay, t.open)}
+		r.mu.Unlock()
+		return true
+	}
+	t.wait = nil
+	failure := r.abort()
+	if failure == nil {
+		return false
+	}
+	r.mu.Unlock()
+	t.failed(failure, nil)
+	return true
+}
+
+// tooSlow runs when the route's timeout of a try passes.
+func (t *h2try) tooSlow() {
+	r := t.r
+	r.mu.Lock()
+	if r.try != t || r.answered {
+		r.mu.Unlock()
+		return
+	}
+	failure := &upstream.Failure{Reason: refusal.Timeout, Undelivered: t.stream == nil, Err: errSlow}
+	switch {
+	case t.stream != nil:
+		t.stream.Reset(http2.Cancel)
+	case t.wait != nil:
+		t.wait.Cancel()
+		t.wait = nil
+	default: // a stream is being opened just now
+		t.slow.Reset(time.Millisecond)
+		r.mu.Unlock()
+		return
+	}
+	next := t.fail(failure, nil)
+	r.mu.Unlock()
+	if next != nil {
+		next.open()
 	}
 }
 
@@ -102,6 +174,7 @@ func (t *h2try) opened(s sender) {
 		return
 	}
 	t.stream, t.wait = s, nil
+	r.queued()
 	if t.owed > 0 {
 		s.Consumed(t.owed)
 	}
@@ -147,13 +220,15 @@ func (t *h2try) Head(h *message.Head, end bool) {
 	case h.Status < 200:
 		r.inform(h)
 		r.caller.SendHead(h, false)
-	case r.again(nil, h, r.upload.keep):
-		if t.stream != nil {
+	case r.mayEnd(h, end):
+		t.answer(h, end)
+	default:
+		var again bool
+		if next, again = r.tryAgain(nil, h); !again {
+			t.answer(h, end)
+		} else if t.stream != nil {
 			t.stream.Reset(http2.Cancel)
 		}
-		next = r.newTry()
-	default:
-		t.answer(h, end)
 	}
 	r.mu.Unlock()
 	if next != nil {
@@ -168,6 +243,10 @@ func (t *h2try) answer(h *message.Head, end bool) {
 		r.turnDown(why)
 		return
 	}
+	if t.slow != nil {
+		t.slow.Stop()
+	}
+	r.sendMirror()
 	r.upload.letGo()
 	r.caller.SendHead(h, end)
 	r.ended = end
@@ -247,9 +326,13 @@ func (t *h2try) fail(failure *upstream.Failure, reset *http2.StreamError) (next 
 	case reset != nil && reset.Unprocessed && !byPeer && r.stale < maxStale && r.upload.keep:
 		// The connection ended, as idle ones do, and this was on its way.
 		r.stale++
-		return r.newTry()
-	case r.again(failure, nil, r.upload.keep):
-		return r.newTry()
+		next = r.newTry()
+		next.waited = true
+		return next
+	default:
+		if next, again := r.tryAgain(failure, nil); again {
+			return next
+		}
 	}
 	why := r.why(failure)
 	if !byPeer {

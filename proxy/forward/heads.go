@@ -59,12 +59,16 @@ func isHTTP2(protocol string) bool {
 // upstreamVersion is the version of HTTP in which the endpoint is spoken to: the caller's, except towards a server itself,
 // as opposed to its proxy, of which another one is declared.
 func (x *exchange) upstreamVersion() upstream.Version {
+	return x.versionFor(x.pick.Endpoint)
+}
+
+func (x *exchange) versionFor(endpoint *upstream.Endpoint) upstream.Version {
 	var declared meshconfig.Protocol
 	switch {
-	case x.event.Protocol == "grpc": // whatever was declared: there is no gRPC over HTTP/1.1
+	case x.event.Protocol == gRPC: // whatever was declared: there is no gRPC over HTTP/1.1
 	case x.side.direction == observe.Inbound:
 		declared = x.conn.policy.Protocol
-	case x.pick.Endpoint.MTLS():
+	case endpoint.MTLS():
 	case x.port != nil:
 		declared = x.port.Protocol
 	}
@@ -95,9 +99,14 @@ func (x *exchange) outgoing(out *message.Head) {
 	if x.changed {
 		out.Path = x.path + x.query
 	}
-	if x.side.direction == observe.Inbound && x.conn.identity != "" {
-		out.Add(callerIdentity, x.conn.identity)
+	if x.side.direction == observe.Inbound {
+		if x.conn.identity != "" {
+			out.Add(callerIdentity, x.conn.identity)
+		}
+		return
 	}
+	x.rewrite(out)
+	x.tellTimeout(out)
 }
 
 // inform makes an interim answer, in place, what the caller gets of it.
@@ -119,12 +128,13 @@ func (x *exchange) answer(h *message.Head) *refusal.Error {
 	x.dropForeign(h)
 	h.Upgrade, h.Close, h.HTTP10 = upgrade, x.last, false
 	x.answered, x.event.Status = true, h.Status
-	if x.pick.Endpoint.MTLS() {
-		if reason, ok := h.Get(refusal.Header); ok {
-			x.event.Err = errors.New("refused by the endpoint's proxy: " + reason)
-		}
+	reason := x.refusedBy(h)
+	if reason != refusal.None {
+		x.event.Err = errors.New("refused by the endpoint's proxy: " + string(reason))
 	}
 	x.grpcStatus(h.Fields)
+	x.judge(h, reason)
+	x.decorate(h)
 	return nil
 }
 
@@ -166,7 +176,7 @@ func (x *exchange) dropForeign(h *message.Head) {
 
 // grpcStatus notes the status of a gRPC answer, which is in the trailer or, without a body, in the header.
 func (x *exchange) grpcStatus(fields []message.Field) {
-	if x.event.Protocol != "grpc" {
+	if x.event.Protocol != gRPC {
 		return
 	}
 	for _, f := range fields {

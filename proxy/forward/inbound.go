@@ -209,6 +209,10 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		}
 		return nil
 	}
+	if why := asked.limit(k.policy, event.Start); why != nil {
+		finish(why, nil)
+		return nil
+	}
 	app := in.apps.acquire(k.conn.Destination)
 	defer in.apps.release(app)
 	event.Endpoint, event.Attempts = app.endpoint.Address, 1

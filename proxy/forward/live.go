@@ -39,6 +39,20 @@ func (q question) judge(policy *table.PortPolicy, now time.Time) (rule string, w
 	return decision.Rule, &refusal.Error{Reason: refusal.Denied, Rule: decision.Rule, Detail: who}
 }
 
+// limit says why a rate limit forbids what was allowed, or nil.
+func (q question) limit(policy *table.PortPolicy, now time.Time) *refusal.Error {
+	limits := policy.RateLimits
+	matching := limits.Matching(q.caller, q.op)
+	if matching == 0 {
+		return nil
+	}
+	ok, name, after := limits.Allow(matching, q.caller, now)
+	if ok {
+		return nil
+	}
+	return &refusal.Error{Reason: refusal.RateLimited, Detail: "limit " + name, RetryAfter: max(after, 1)}
+}
+
 // live is the inbound connections on which something is being carried, so that a policy that changes can end it.
 type live struct {
 	mu    sync.Mutex

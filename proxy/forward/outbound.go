@@ -4,12 +4,9 @@ package forward
 
 import (
 	"context"
-	"math/rand/v2"
-	"time"
 
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/table"
@@ -107,16 +104,4 @@ func (o *Outbound) http(c *Conn, d *table.Destination, port *table.Port, protoco
 	return &served{
 		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels, over: d.Release,
 	}
-}
-
-// pickFrom picks an endpoint of a backend, other than those that were tried before if there is another.
-func pickFrom(b *table.Backend, port *table.Port, now time.Time, tried []*upstream.Endpoint) (balance.Pick, *refusal.Error) {
-	pick, ok := b.Cluster.Endpoints().Pick(balance.Ask{Now: now.UnixNano(), Random: rand.Uint64(), Avoid: tried})
-	if !ok {
-		if b.Name == "" || b.Name == port.Service {
-			return pick, refusal.Newf(refusal.NoEndpoints, "service %s", port.Service)
-		}
-		return pick, refusal.Newf(refusal.NoEndpoints, "backend %s of service %s", b.Name, port.Service)
-	}
-	return pick, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/observe"
@@ -23,13 +24,21 @@ func isGRPC(contentType string) bool {
 // refuse makes the answer that says why the request is not carried. When ok is false there is none: the answer has begun,
 // or the caller has gone, so the connection or stream is to be broken off.
 func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok bool) {
+	if why == answersItself {
+		x.answered = true
+		x.redirected(h)
+		return "", true
+	}
 	x.event.Reason, x.event.Rule, x.event.Err = why.Reason, why.Rule, why
 	if x.answered {
 		return "", false
 	}
 	x.answered = true
-	if why.Reason == refusal.CallerGone {
+	switch {
+	case why.Reason == refusal.CallerGone:
 		x.event.Status = why.Reason.Meaning().Status
+		return "", false
+	case x.resets():
 		return "", false
 	}
 	h.Reset()
@@ -38,9 +47,12 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 		status = http.StatusServiceUnavailable
 	}
 	if isGRPC(contentType(x.request)) {
-		x.event.GRPCStatus = refuseGRPC(why, h)
+		x.event.GRPCStatus = refuseGRPC(why, cmp.Or(x.code, why.Reason.Meaning().GRPC), h)
 	} else {
 		body = explain(why, status, h)
+	}
+	if why.RetryAfter > 0 {
+		h.Add("Retry-After", strconv.FormatInt(int64((why.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	h.Close, x.event.Status = x.last, h.Status
 	if x.mark && why.Undelivered {
@@ -63,8 +75,7 @@ func explain(why *refusal.Error, status int, h *message.Head) (body string) {
 }
 
 // refuseGRPC makes one for gRPC: the status in fields of the head, and no content.
-func refuseGRPC(why *refusal.Error, h *message.Head) (code int) {
-	code = why.Reason.Meaning().GRPC
+func refuseGRPC(why *refusal.Error, code int, h *message.Head) int {
 	if code == 0 {
 		code = 14 // UNAVAILABLE
 	}

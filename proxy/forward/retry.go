@@ -3,84 +3,123 @@
 package forward
 
 import (
+	"math/rand/v2"
 	"net/http"
-	"sync/atomic"
+	"time"
 
+	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-// again decides on a second try, after the first has failed or was answered: exactly one of both is given. Replayable says
-// whether the request can be sent from its start again. True means that another endpoint, or in some cases the same, was
-// picked for it; false that the failure or answer is what the caller gets.
-func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replayable bool) bool {
-	if !x.retry || x.event.Attempts > 1 || !replayable || !x.mayRetry(failure, answer) {
-		return false
+// mayEnd says whether an answer is one that no request is sent again for, so that again need not be asked. End says that
+// it has no content.
+func (x *exchange) mayEnd(answer *message.Head, end bool) bool {
+	return !x.retry || answer.Status < http.StatusBadRequest && (x.event.Protocol != gRPC || !end)
+}
+
+// again decides on another try, after one has failed or was answered: exactly one of both is given. Replayable says whether
+// the request can be sent from its start again. If it is not ok then the failure or answer is what the caller gets.
+// Otherwise the try is over: without a wait the next one has its endpoint already, and after one next picks it.
+func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replayable bool) (wait time.Duration, ok bool) {
+	if !x.retry || !replayable || failure != nil && failure.Reason == refusal.CircuitOpen {
+		return 0, false
 	}
-	last := x.pick
-	pick, why := x.choosePick(last.Endpoint)
+	retry, outcome := x.choice.Route.Retry, x.outcome(failure, answer)
+	if x.event.Attempts > retry.Attempts || !retry.Wants(outcome) || !retry.Safe(outcome, &x.asks) {
+		return 0, false
+	}
+	now := x.side.Clock()
+	if wait, ok = retry.Backoff(x.event.Attempts, rand.Uint64(), advice(answer, now)); !ok || !x.allows(wait, now) {
+		return 0, false
+	}
+	last := x.pick.Endpoint
+	if x.known < maxTried {
+		x.tried[x.known] = last
+		x.known++
+	}
+	verdict := x.ofTry(failure, answer)
+	if wait > 0 {
+		x.conclude(verdict, now)
+		x.event.RetryReason = reasons[outcome.Failure]
+		return wait, true
+	}
+	pick, why := x.choosePick(now)
 	if why != nil {
-		return false
+		return 0, false
 	}
-	if pick.Endpoint == last.Endpoint && (failure == nil || failure.Reason != refusal.UpstreamFailed) {
-		pick.Done(balance.Neutral, 0, x.event.Start.UnixNano()) // the same will not help
-		return false
+	if pick.Endpoint == last && outcome.Undelivered() && (failure == nil || failure.Reason != refusal.UpstreamFailed) {
+		x.putBack(pick, now) // the same will not help
+		return 0, false
 	}
-	last.Done(balance.Neutral, 0, x.event.Start.UnixNano())
-	x.take(pick)
-	return true
+	x.conclude(verdict, now)
+	x.event.RetryReason = reasons[outcome.Failure]
+	x.take(pick, now)
+	return 0, true
 }
 
-// isUndelivered says whether an answer is that of an endpoint's proxy to what its application did not see.
-func (x *exchange) isUndelivered(answer *message.Head) bool {
-	if answer.Status < http.StatusInternalServerError || !x.pick.Endpoint.MTLS() {
+// allows says whether there may be another try after a wait: in time, and by the breaker and the budget, which count it.
+func (x *exchange) allows(wait time.Duration, now time.Time) bool {
+	if x.timeout > 0 && now.Add(wait).Sub(x.event.Start) >= x.timeout {
 		return false
 	}
-	_, marked := answer.Get(undelivered)
-	return marked
+	if x.breaker != nil && !x.retrying {
+		if x.breaker.Acquire(outlier.Retries) != outlier.NoBound {
+			return false
+		}
+		x.retrying = true
+	}
+	return x.port.Budget == nil || x.port.Budget.Take(x.nanos(now))
 }
 
-// mayRetry says whether a request that went wrong may be sent once more: because the application cannot have seen it, or
-// because seeing it twice does no harm (RFC 9110, section 9.2.2) and not too many are sent twice.
-func (x *exchange) mayRetry(failure *upstream.Failure, answer *message.Head) bool {
+// putBack gives an endpoint back that is not called after all.
+func (x *exchange) putBack(pick balance.Pick, now time.Time) {
+	at := x.nanos(now)
+	report(x.backend.Cluster, &pick, outlier.Abandoned, 0, at)
+	if x.breaker != nil {
+		x.breaker.End(loadOf(&pick), at, 0)
+	}
+	pick.Done(balance.Neutral, 0, at)
+}
+
+// advice is what an answer, which may be nil, says about sending the request again.
+func advice(answer *message.Head, now time.Time) evaluate.Advice {
+	if answer == nil {
+		return evaluate.Advice{}
+	}
+	return evaluate.ReadAdvice((*headerLines)(answer), now)
+}
+
+// outcome is how a try ended, as retries see it.
+func (x *exchange) outcome(failure *upstream.Failure, answer *message.Head) evaluate.Outcome {
 	if failure == nil {
-		return x.isUndelivered(answer)
+		if x.isUndelivered(answer) {
+			return evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_REFUSED_STREAM}
+		}
+		return evaluate.Outcome{Status: answer.Status, GRPC: max(0, grpcCode(answer))}
 	}
-	return failure.Undelivered ||
-		failure.Reason == refusal.UpstreamFailed && isIdempotent(x.method()) && x.side.budget.take()
+	switch {
+	case x.faulted:
+		return x.faultOutcome()
+	case failure.Reason == refusal.ConnectFailed, failure.Reason == refusal.PeerIdentity, failure.Reason == refusal.NotReady:
+		return evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_CONNECT_FAILURE}
+	case failure.Undelivered:
+		return evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_REFUSED_STREAM}
+	case failure.Reason == refusal.Timeout:
+		return evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_TIMEOUT}
+	}
+	return evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_RESET}
 }
 
-func isIdempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
-// budget keeps repeated requests that may have been delivered to a fifth of all, beyond a few at the start.
-type budget struct{ tenths atomic.Int64 }
-
-// Of a repetition's cost in tenths, what every request adds; and the bounds.
-const (
-	budgetCost  = 10
-	budgetEach  = 2
-	budgetMax   = 100 * budgetCost
-	budgetStart = 10 * budgetCost
-)
-
-func (b *budget) earn() {
-	if b.tenths.Load() < budgetMax {
-		b.tenths.Add(budgetEach)
-	}
-}
-
-func (b *budget) take() bool {
-	if b.tenths.Add(-budgetCost) >= 0 {
-		return true
-	}
-	b.tenths.Add(budgetCost)
-	return false
+// reasons name what a request was sent again after.
+var reasons = [...]string{
+	meshconfig.RetryCondition_RETRY_CONDITION_UNSPECIFIED:     "status",
+	meshconfig.RetryCondition_RETRY_CONDITION_CONNECT_FAILURE: "connect_failure",
+	meshconfig.RetryCondition_RETRY_CONDITION_REFUSED_STREAM:  "refused_stream",
+	meshconfig.RetryCondition_RETRY_CONDITION_RESET:           "reset",
+	meshconfig.RetryCondition_RETRY_CONDITION_TIMEOUT:         "timeout",
 }

@@ -32,6 +32,8 @@ type served struct {
 	series   observe.Series // of what fails before a request is understood
 	labels   observe.Labels
 
+	self identity.ID // the workload's own; outbound, once it was asked for
+
 	live liveConn // what is being carried on it inbound
 	over func()   // lets go of what is held for it; or nil
 }
@@ -52,6 +54,27 @@ func (c *served) caller() identity.ID {
 		return identity.ID{}
 	}
 	return *c.peer
+}
+
+// own is the identity of the workload that calls, or nobody before its binding has come. It never changes. One goroutine
+// begins a connection's requests.
+func (c *served) own(tables *table.Store) identity.ID {
+	if c.self.IsZero() {
+		c.self = ownIdentity(tables)
+	}
+	return c.self
+}
+
+func ownIdentity(tables *table.Store) identity.ID {
+	text := tables.Policy().Identity
+	if text == "" {
+		return identity.ID{}
+	}
+	id, err := identity.Parse(text)
+	if err != nil {
+		return identity.ID{}
+	}
+	return id
 }
 
 // leave says whether the connection should take no further request: the proxy drains, or the caller's leaf is over.

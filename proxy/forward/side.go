@@ -21,7 +21,7 @@ type side struct {
 	conns     running     // connections that are being served
 	running   running     // requests, and connections that are not HTTP
 	gone      atomic.Bool
-	budget    budget
+	mirrors   mirrors
 }
 
 func (s *side) init(o Options, d observe.Direction) {
@@ -33,7 +33,6 @@ func (s *side) init(o Options, d observe.Direction) {
 		o.Budget = limits.NewBudget(o.Limits.Memory)
 	}
 	s.Options, s.direction = o, d
-	s.budget.tenths.Store(budgetStart)
 }
 
 // begin counts a connection that is to be served, until done is called. Once the proxy is going none is: its caller must
@@ -68,6 +67,7 @@ func (s *side) Shutdown(ctx context.Context) error {
 	s.two.close()
 	s.running.cut()
 	s.conns.cut()
+	s.mirrors.close()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
-	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/table"
@@ -32,13 +31,14 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		event.Err = err
 		series.Observe(event)
 	}
+	l := &line{side: &o.side, port: port, event: event}
+	l.asks = evaluate.Request{Caller: ownIdentity(o.Tables), Source: c.Source.Addr()}
 	choice := port.Connection()
-	backend, _ := choice.Backend(&evaluate.Request{}, rand.Uint64())
-	if backend == nil {
+	if l.backend, _ = choice.Backend(&l.asks, rand.Uint64()); l.backend == nil {
 		finish(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
 		return nil
 	}
-	stream, pick, why := o.dial(ctx, backend, port, alpn, event)
+	stream, why := l.dial(ctx, alpn)
 	if why != nil {
 		if alpn == upstream.ALPNDetect {
 			o.refuse(ctx, c, why, series, labels)
@@ -47,9 +47,9 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 		finish(why)
 		return nil
 	}
-	defer func() { pick.Done(balance.Neutral, 0, o.Clock().UnixNano()) }()
+	defer l.done()
 	defer stream.Close()
-	series, event.Labels = backend.Series("").Of(pick.Workload)
+	series, event.Labels = l.backend.Series("").Of(l.pick.Workload)
 	callee, _ := stream.Conn.(end)
 	if protocol == Unknown && (alpn == upstream.ALPNDetect || port.Protocol == meshconfig.Protocol_PROTOCOL_TLS) {
 		if protocol, why = o.whoSpeaks(ctx, c.Peeker, callee, &port.ServerFirst); why != nil {
@@ -63,6 +63,11 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	}
 	noteTLS(event, c.Peeker, protocol)
 	defer o.running.add(both{c.Peeker, callee})()
+	if why := l.suffer(ctx); why != nil {
+		both{c.Peeker, callee}.reset()
+		finish(why)
+		return nil
+	}
 	var err error
 	event.BytesIn, event.BytesOut, err = o.relay(ctx, c.Peeker, callee)
 	finish(err)
@@ -74,40 +79,6 @@ func noteTLS(event *observe.Event, caller Peeker, protocol Protocol) {
 	if protocol == TLS || protocol == MeshTLS {
 		event.Protocol, event.ServerName = "tls", caller.ServerName()
 	}
-}
-
-// dial connects to an endpoint of a backend, and if that fails to another one.
-func (o *Outbound) dial(
-	ctx context.Context, backend *table.Backend, port *table.Port, alpn string, event *observe.Event,
-) (*upstream.Stream, balance.Pick, *refusal.Error) {
-	pick, why := pickFrom(backend, port, event.Start, nil)
-	for why == nil {
-		event.Attempts++
-		event.Endpoint, event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
-		event.MTLS, event.Peer = pick.Endpoint.MTLS(), nil
-		if event.MTLS {
-			event.Peer = &pick.Endpoint.Identity
-		}
-		stream, err := pick.Endpoint.Dial(ctx, alpn, backend.Cluster.ConnectTimeout())
-		if err == nil {
-			return stream, pick, nil
-		}
-		pick.Done(balance.Neutral, 0, o.Clock().UnixNano())
-		why = asRefusal(err)
-		if event.Attempts > 1 || ctx.Err() != nil {
-			break
-		}
-		next, none := pickFrom(backend, port, event.Start, []*upstream.Endpoint{pick.Endpoint})
-		if none != nil {
-			break
-		}
-		if next.Endpoint == pick.Endpoint {
-			next.Done(balance.Neutral, 0, o.Clock().UnixNano())
-			break
-		}
-		pick, why = next, nil
-	}
-	return nil, pick, why
 }
 
 // asRefusal says of an error of another package why something is not carried.

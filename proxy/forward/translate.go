@@ -25,6 +25,7 @@ type translated struct {
 	t        *h2try
 	endpoint *upstream.Endpoint
 	request  message.Head
+	timeout  time.Duration // of making a connection; 0: the default
 	key      string        // of the WebSocket handshake, or empty
 	given    chan struct{} // closed when the try is given up before there is a connection
 	conn     *upstream.Conn1
@@ -42,8 +43,8 @@ type translated struct {
 }
 
 // translate carries the try on a connection of HTTP/1.1. The head may be used until the try is opened or has failed.
-func (t *h2try) translate(endpoint *upstream.Endpoint, out *message.Head, end bool) {
-	x := &translated{t: t, endpoint: endpoint, given: make(chan struct{}), window: translatedWindow, ended: end}
+func (t *h2try) translate(endpoint *upstream.Endpoint, out *message.Head, end bool, timeout time.Duration) {
+	x := &translated{t: t, endpoint: endpoint, timeout: timeout, given: make(chan struct{}), window: translatedWindow, ended: end}
 	x.changed.L = &x.mu
 	x.request = *out
 	x.request.Fields = append(make([]message.Field, 0, len(out.Fields)+4), out.Fields...)
@@ -99,7 +100,7 @@ func (x *translated) connect() (*upstream.Conn1, *upstream.Failure) {
 			return conn, nil
 		}
 	}
-	return x.endpoint.Connect(time.Time{}, x.given, 0)
+	return x.endpoint.Connect(time.Time{}, x.given, x.timeout)
 }
 
 // begin sends the head, with the content if all of that is here. Otherwise the content follows as it comes.

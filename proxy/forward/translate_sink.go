@@ -24,7 +24,7 @@ func (k *streamSink) Opened(stream *http2.Stream, why *upstream.Failure) {
 	if why != nil && errors.Is(why.Err, upstream.ErrNoExtendedConnect) {
 		// A server may take no notice of Upgrade (RFC 9110, section 7.8).
 		s.request.Protocol, s.request.Method = "", http.MethodGet
-		s.waits(s.endpoint.Open(&s.request, true, k, 0))
+		s.waits(s.endpoint.Open(&s.request, true, k, s.timeout))
 		return
 	}
 	s.mu.Lock()

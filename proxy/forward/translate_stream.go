@@ -21,7 +21,7 @@ import (
 
 // translated returns what makes a stream of HTTP/2 look like a connection of HTTP/1.1. The stream is opened by Flush.
 func (d *h1) translated() (endpointConn, *upstream.Failure) {
-	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget, deadline: d.deadline}
+	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget, deadline: d.limit, timeout: d.x.connectTimeout()}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -54,8 +54,9 @@ type streamed struct {
 	trailer []message.Field
 
 	interrupted bool
-	limit       time.Time // of waiting for the answer
-	deadline    time.Time // of the request: of waiting for the stream, and until content is on its way
+	limit       time.Time     // of waiting for the answer
+	timeout     time.Duration // of making a connection; 0: the default
+	deadline    time.Time     // of the request, or try: of waiting for the stream, and until content is on its way
 }
 
 // openState is how far the stream is.
@@ -141,7 +142,7 @@ func (s *streamed) open(end bool) (asks bool, err error) {
 	if s.state == notAsked {
 		asks, s.state = true, asked
 		s.mu.Unlock()
-		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s), 0))
+		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s), s.timeout))
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
@@ -338,6 +339,13 @@ func (s *streamed) SetDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit = t
+}
+
+// extend gives the request more time than its try had.
+func (s *streamed) extend(deadline time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deadline = deadline
 }
 
 // Interrupt implements endpointConn.

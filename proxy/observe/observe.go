@@ -84,6 +84,13 @@ type Event struct {
 	Pod string
 	// Attempts is how many endpoints were tried, 0 if none was.
 	Attempts int
+	// RetryReason is what the last of the tries but one ended with: "connect_failure", "refused_stream", "reset", "timeout"
+	// or "status"; empty with one try.
+	RetryReason string
+	// Panic says that an endpoint was picked though too few were eligible.
+	Panic bool
+	// Fault is the name of the last fault that was injected, "namespace/profile/fault", or empty.
+	Fault string
 
 	// Reason is why the proxy refused it or broke it off, empty if it did neither, and Rule the authorization rule that
 	// decided. Err is the error underneath, for the log; it may be nil.

@@ -85,6 +85,9 @@ func NewBreaker(limits Limits) *Breaker {
 // Configure changes the bounds. What is under way goes on.
 func (b *Breaker) Configure(limits Limits) { b.limits.Store(&limits) }
 
+// Bounded says whether anything is bounded. Of a request that begins while nothing is, nothing need be counted.
+func (b *Breaker) Bounded() bool { return *b.limits.Load() != Limits{} }
+
 // Acquire counts one more of a service's Connections, Pending, Requests or Retries, or returns the bound that forbids it.
 // Each that was not refused needs one Release.
 func (b *Breaker) Acquire(what Bound) Bound {

@@ -4,7 +4,10 @@
 // it tells the caller. docs/refusals.md lists the same; a test compares.
 package refusal
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Reason is why something was refused: the value of the header `heddle-reason` and of the label `reason` in metrics.
 type Reason string
@@ -28,6 +31,9 @@ const (
 	NotReady           Reason = "not_ready"
 	CallerGone         Reason = "caller_gone"
 	NotRedirected      Reason = "not_redirected"
+	CircuitOpen        Reason = "circuit_open"
+	RateLimited        Reason = "rate_limited"
+	FaultInjected      Reason = "fault_injected"
 )
 
 // Header is the name of the header that carries the reason to an HTTP caller.
@@ -78,7 +84,7 @@ var meanings = map[Reason]Meaning{
 	},
 	Timeout: {
 		504, 4, "the route's timeout passed",
-		"make the application faster or raise timeouts.request of the route in the ServiceProfile",
+		"make the application faster or raise the route's timeouts in the ServiceProfile: the detail says which",
 	},
 	Denied: {
 		403, 7, "a MeshPolicy denies the caller",
@@ -112,6 +118,18 @@ var meanings = map[Reason]Meaning{
 		0, 0, "the connection came to a port of the proxy itself, or was not for this pod",
 		"call the application's port",
 	},
+	CircuitOpen: {
+		503, 14, "the caller's proxy has as much under way to the service, or to the endpoint, as the bound that is named allows",
+		"add endpoints, make the application faster, or raise the bound under circuitBreaker in the ServiceProfile",
+	},
+	RateLimited: {
+		429, 8, "a rate limit of a MeshPolicy has no token left",
+		"call less often, come back after Retry-After, or raise the limit that is named",
+	},
+	FaultInjected: {
+		503, 14, "a fault of a ServiceProfile was injected, for practice",
+		"nothing: it ends at its expiresAt; to end it now, take it out of the ServiceProfile",
+	},
 }
 
 // Meaning returns what the reason means; of one that the table lacks, that of UpstreamFailed.
@@ -127,6 +145,7 @@ func All() []Reason {
 	return []Reason{
 		BadRequest, UnknownDestination, NoEndpoints, ConnectFailed, PeerIdentity, Overloaded, UpstreamFailed, Timeout,
 		Denied, PlaintextRefused, TLSFailed, NoFirstByte, PolicyChanged, NotReady, CallerGone, NotRedirected,
+		CircuitOpen, RateLimited, FaultInjected,
 	}
 }
 
@@ -139,6 +158,8 @@ type Error struct {
 	Detail string
 	// Undelivered says that the application cannot have seen the request, so that it may be sent again whatever it is.
 	Undelivered bool
+	// RetryAfter is how long the caller should wait before it tries again; 0: nobody knows.
+	RetryAfter time.Duration
 	// Cause is what failed underneath; it goes to the log alone.
 	Cause error
 }

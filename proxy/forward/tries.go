@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/proxy/balance"
+	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/table"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// maxTried is how many endpoints a request keeps away from: as many as it may be sent to before the last, and a few that
+// were full.
+const maxTried = 12
+
+// tries is what an exchange knows of its tries. The endpoint of the current one is in pick, which is empty between two.
+type tries struct {
+	pick  balance.Pick
+	tried [maxTried]*upstream.Endpoint // those before it
+	known int                          // how many of them
+
+	begun    time.Time     // when pick was made
+	latency  time.Duration // from then to the head of the answer; 0: nobody asked for it
+	verdict  outlier.Outcome
+	judged   bool // verdict is that of an answer's head
+	reported bool // the verdict was told
+	faulted  bool // fault has ended the try
+
+	// fault is what is injected into the current try; nil: nothing.
+	fault *evaluate.Fault
+	// breaker is that of the backend if it bounds anything, otherwise nil.
+	breaker *outlier.Breaker
+	// What was acquired of it.
+	counted, connected, pending, retrying bool
+	bound                                 outlier.Bound // that has refused something
+}
+
+// next picks the endpoint for the next try.
+func (x *exchange) next() *refusal.Error {
+	now := x.event.Start
+	if x.event.Attempts > 0 {
+		now = x.side.Clock()
+	}
+	pick, why := x.choosePick(now)
+	if why != nil {
+		x.unpicked()
+		return why
+	}
+	x.take(pick, now)
+	return nil
+}
+
+// unpicked gives the request the series of what has no endpoint.
+func (x *exchange) unpicked() {
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of("")
+}
+
+// choosePick picks an endpoint, another than those that were tried if there is one. With a breaker it is one that takes a
+// request more.
+func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
+	if x.side.direction == observe.Inbound {
+		x.conn.app.Begin()
+		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
+	}
+	cluster := x.backend.Cluster
+	ask := balance.Ask{Now: x.nanos(now), Avoid: x.tried[:x.known]}
+	if keys := cluster.Keys(); keys != nil {
+		ask.Hash, ask.Hashed = keys.Hash(&x.asks)
+	}
+	for {
+		ask.Random = rand.Uint64()
+		pick, ok := cluster.Endpoints().Pick(ask)
+		if !ok {
+			return pick, noEndpoints(x.backend, x.port)
+		}
+		if x.breaker == nil {
+			return pick, nil
+		}
+		bound := x.breaker.Begin(loadOf(&pick))
+		if bound == outlier.NoBound {
+			return pick, nil
+		}
+		report(cluster, &pick, outlier.Abandoned, 0, ask.Now)
+		pick.Done(balance.Neutral, 0, ask.Now)
+		if x.known == maxTried || slices.Contains(ask.Avoid, pick.Endpoint) {
+			return pick, circuitOpen(bound)
+		}
+		x.tried[x.known] = pick.Endpoint
+		x.known++
+		ask.Avoid = x.tried[:x.known]
+	}
+}
+
+// noEndpoints is why nothing was picked.
+func noEndpoints(b *table.Backend, port *table.Port) *refusal.Error {
+	if b.Name == "" || b.Name == port.Service {
+		return refusal.Newf(refusal.NoEndpoints, "service %s", port.Service)
+	}
+	return refusal.Newf(refusal.NoEndpoints, "backend %s of service %s", b.Name, port.Service)
+}
+
+// circuitOpen is why something is refused that a breaker has no room for.
+func circuitOpen(bound outlier.Bound) *refusal.Error {
+	return refusal.Newf(refusal.CircuitOpen, "%s", bound)
+}
+
+// nanos is a time as outlier and balance want it: a wall clock that is set back disturbs nothing while a request runs.
+func (x *exchange) nanos(now time.Time) int64 {
+	return x.event.Start.UnixNano() + int64(now.Sub(x.event.Start))
+}
+
+// take begins a try.
+func (x *exchange) take(pick balance.Pick, now time.Time) {
+	x.pick, x.begun = pick, now
+	x.latency, x.judged, x.reported, x.faulted, x.fault = 0, false, false, false, nil
+	x.event.Attempts++
+	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
+	if x.side.direction == observe.Inbound {
+		return
+	}
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of(pick.Workload)
+	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
+	if x.event.MTLS {
+		x.event.Peer = &pick.Endpoint.Identity
+	}
+	x.event.Panic = x.event.Panic || pick.Panic
+	if x.fault = x.port.Fault(&x.asks, now, rand.Uint64); x.fault != nil {
+		x.event.Fault = x.fault.Name
+	}
+}
+
+// admitted counts the request with the backend's breaker, or says why it is refused.
+func (x *exchange) admitted() *refusal.Error {
+	breaker := x.backend.Cluster.Breaker()
+	if !breaker.Bounded() {
+		return nil
+	}
+	x.breaker = breaker
+	if bound := breaker.Acquire(outlier.Requests); bound != outlier.NoBound {
+		x.unpicked()
+		return circuitOpen(bound)
+	}
+	x.counted = true
+	return nil
+}
+
+// connect counts a connection that the try takes for itself, or says why it gets none.
+func (x *exchange) connect() *upstream.Failure {
+	if x.breaker == nil || x.connected {
+		return nil
+	}
+	if bound := x.breaker.Acquire(outlier.Connections); bound != outlier.NoBound {
+		return x.trip(bound)
+	}
+	if bound := x.breaker.Connect(loadOf(&x.pick)); bound != outlier.NoBound {
+		x.breaker.Release(outlier.Connections)
+		return x.trip(bound)
+	}
+	x.connected = true
+	return nil
+}
+
+// queue counts a try that waits for a connection, or says why it must not. queued undoes it.
+func (x *exchange) queue() *upstream.Failure {
+	if x.breaker == nil || x.pending {
+		return nil
+	}
+	if bound := x.breaker.Acquire(outlier.Pending); bound != outlier.NoBound {
+		return x.trip(bound)
+	}
+	x.pending = true
+	return nil
+}
+
+func (x *exchange) queued() {
+	if x.pending {
+		x.pending = false
+		x.breaker.Release(outlier.Pending)
+	}
+}
+
+// trip is how a try fails for which a breaker has no room.
+func (x *exchange) trip(bound outlier.Bound) *upstream.Failure {
+	x.bound = bound
+	return &upstream.Failure{Reason: refusal.CircuitOpen, Undelivered: true, Err: circuitOpen(bound)}
+}
+
+// conclude ends the current try.
+func (x *exchange) conclude(verdict outlier.Outcome, now time.Time) {
+	at, latency := x.nanos(now), x.latency
+	if latency == 0 {
+		latency = now.Sub(x.begun)
+	}
+	if x.backend != nil {
+		if !x.reported {
+			report(x.backend.Cluster, &x.pick, verdict, latency, at)
+		}
+		if x.breaker != nil {
+			x.uncount(verdict, latency, at)
+		}
+	}
+	x.pick.Done(says(verdict), latency, at)
+	x.pick = balance.Pick{}
+}
+
+// uncount undoes what was counted of the current try.
+func (x *exchange) uncount(verdict outlier.Outcome, latency time.Duration, at int64) {
+	x.queued()
+	load := loadOf(&x.pick)
+	if x.connected {
+		x.connected = false
+		x.breaker.Disconnect(load)
+		x.breaker.Release(outlier.Connections)
+	}
+	if verdict != outlier.Success && (verdict != outlier.Failure || x.judged) {
+		latency = 0 // it was fast because it failed, or says nothing
+	}
+	x.breaker.End(load, at, latency)
+}
+
+// release ends the current try, if there is one, and gives back what the request was counted with.
+func (x *exchange) release(now time.Time) {
+	if x.pick.Endpoint != nil {
+		x.conclude(x.final(), now)
+	}
+	if x.breaker == nil {
+		return
+	}
+	if x.counted {
+		x.breaker.Release(outlier.Requests)
+	}
+	if x.retrying {
+		x.breaker.Release(outlier.Retries)
+	}
+}
+
+// loadOf returns what is under way towards an endpoint that was picked.
+func loadOf(pick *balance.Pick) *outlier.Load {
+	member, _ := pick.State.Attach.(*outlier.Member)
+	return &member.Load
+}
+
+// report tells what a try says of its endpoint, once for every pick.
+func report(cluster *table.Cluster, pick *balance.Pick, verdict outlier.Outcome, latency time.Duration, at int64) {
+	member, ok := pick.State.Attach.(*outlier.Member)
+	if !ok {
+		return
+	}
+	cluster.Outliers().Report(member, outlier.Result{Now: at, Outcome: verdict, Latency: latency, Trial: pick.Trial})
+}
+
+// says is what a verdict means to who balances by latency.
+func says(verdict outlier.Outcome) balance.Outcome {
+	switch verdict {
+	case outlier.Success:
+		return balance.Success
+	case outlier.Failure, outlier.ConnectFailure:
+		return balance.Failure
+	case outlier.Shed, outlier.Abandoned, outlier.Injected:
+	}
+	return balance.Neutral
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/heddle-mesh/heddle/proxy/message"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
+	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
+)
+
+// gRPC is the Protocol of an event that is gRPC.
+const gRPC = "grpc"
+
+// judge notes what the head of the final answer says of the endpoint. Reason is why the endpoint's proxy has refused the
+// request, or empty. A trial is decided now, if that can be said: the answer may last.
+func (x *exchange) judge(h *message.Head, reason refusal.Reason) {
+	if x.backend == nil {
+		return
+	}
+	x.judged, x.verdict = true, verdictOf(h, x.event.GRPCStatus, reason)
+	if !x.pick.Trial && x.breaker == nil && !x.backend.Cluster.Timed() {
+		return
+	}
+	now := x.side.Clock()
+	x.latency = max(1, now.Sub(x.begun))
+	if x.pick.Trial && (x.event.Protocol != gRPC || x.verdict != outlier.Success || x.event.GRPCStatus >= 0) {
+		x.reported = true
+		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, x.nanos(now))
+	}
+}
+
+// verdictOf is what an answer says of its endpoint; code is its grpc-status, or -1.
+func verdictOf(h *message.Head, code int, reason refusal.Reason) outlier.Outcome {
+	switch {
+	case reason != refusal.None:
+		return outlier.OfReason(reason)
+	case code >= 0:
+		return outlier.OfGRPC(code)
+	}
+	return outlier.OfStatus(h.Status)
+}
+
+// ofTry is the verdict on a try that is not the last: exactly one of both is given.
+func (x *exchange) ofTry(failure *upstream.Failure, answer *message.Head) outlier.Outcome {
+	switch {
+	case x.faulted:
+		return outlier.Injected
+	case failure != nil:
+		return x.ofReason(failure.Reason)
+	}
+	return verdictOf(answer, grpcCode(answer), x.refusedBy(answer))
+}
+
+// final is the verdict on the last try.
+func (x *exchange) final() outlier.Outcome {
+	switch {
+	case x.faulted:
+		return outlier.Injected
+	case !x.judged, x.event.Reason == refusal.UpstreamFailed:
+		return x.ofReason(x.event.Reason)
+	case x.verdict == outlier.Success && x.event.GRPCStatus >= 0: // it came with the trailer
+		return outlier.OfGRPC(x.event.GRPCStatus)
+	}
+	return x.verdict
+}
+
+// ofReason is the verdict on a try without an answer. One that took too long because of a delay of ours says nothing.
+func (x *exchange) ofReason(reason refusal.Reason) outlier.Outcome {
+	if reason == refusal.Timeout && x.fault != nil {
+		return outlier.Injected
+	}
+	return outlier.OfReason(reason)
+}
+
+// refusedBy is why the endpoint's proxy has refused the request; none if it has not.
+func (x *exchange) refusedBy(answer *message.Head) refusal.Reason {
+	if !x.pick.Endpoint.MTLS() {
+		return refusal.None
+	}
+	reason, _ := answer.Get(refusal.Header)
+	return refusal.Reason(reason)
+}
+
+// isUndelivered says whether an answer is that of an endpoint's proxy to what its application did not see.
+func (x *exchange) isUndelivered(answer *message.Head) bool {
+	if answer.Status < http.StatusInternalServerError || !x.pick.Endpoint.MTLS() {
+		return false
+	}
+	_, marked := answer.Get(undelivered)
+	return marked
+}
+
+// grpcCode is the grpc-status in the head of an answer, or -1.
+func grpcCode(answer *message.Head) int {
+	value, ok := answer.Get("grpc-status")
+	if !ok {
+		return -1
+	}
+	code, err := strconv.Atoi(value)
+	if err != nil {
+		return -1
+	}
+	return code
+}
