@@ -27,7 +27,7 @@ import (
 //	why = x.next()                          // picks an endpoint: x.pick.Endpoint, to be spoken to in x.upstreamVersion()
 //	x.outgoing(&out)                        // the head that is sent to it
 //	failure := x.abort()                    // if there is an x.fault, after its delay: how it ends the try
-//	wait, ok := x.again(failure, answer, ..) // after a try, unless mayEnd(answer): whether there is to be another, and when
+//	wait, ok := x.again(failure, answer, _) // after a try, unless mayEnd(answer): whether there is another, and when
 //	why = x.next()                          // after the wait, if there is one
 //	x.inform(answer)                        // an interim answer, on its way to the caller
 //	why = x.answer(answer)                  // the final one
@@ -98,7 +98,7 @@ func (x *exchange) begin(s *side, conn *served, version upstream.Version, reques
 	if version == upstream.HTTP2 {
 		x.event.Protocol = "http2"
 		if isGRPC(contentType(request)) {
-			x.event.Protocol = "grpc"
+			x.event.Protocol = gRPC
 		}
 	}
 }
@@ -262,6 +262,9 @@ func (x *exchange) keep() {
 
 // late is why a request is given up whose timeout has passed.
 func (x *exchange) late() *refusal.Error {
+	if x.event.Protocol == gRPC && !x.lowered {
+		return &refusal.Error{Reason: refusal.Timeout, Detail: "the caller's own, of grpc-timeout"}
+	}
 	return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route}
 }
 

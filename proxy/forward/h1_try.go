@@ -153,7 +153,7 @@ func (d *h1) suffer() *upstream.Failure {
 		d.pause(wait)
 	}
 	if !d.limit.IsZero() && !time.Now().Before(d.limit) {
-		return &upstream.Failure{Reason: refusal.Timeout, Undelivered: true, Err: errSlow}
+		return &upstream.Failure{Reason: refusal.Timeout, Err: errSlow} // as if the endpoint were slow
 	}
 	return d.x.abort()
 }

@@ -132,7 +132,8 @@ func (t *h2try) tooSlow() {
 		r.mu.Unlock()
 		return
 	}
-	failure := &upstream.Failure{Reason: refusal.Timeout, Undelivered: t.stream == nil, Err: errSlow}
+	_, delayed := t.wait.(afterDelay) // as if the endpoint were slow
+	failure := &upstream.Failure{Reason: refusal.Timeout, Undelivered: t.stream == nil && !delayed, Err: errSlow}
 	switch {
 	case t.stream != nil:
 		t.stream.Reset(http2.Cancel)

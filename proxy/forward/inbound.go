@@ -209,10 +209,6 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		}
 		return nil
 	}
-	if why := asked.limit(k.policy, event.Start); why != nil {
-		finish(why, nil)
-		return nil
-	}
 	app := in.apps.acquire(k.conn.Destination)
 	defer in.apps.release(app)
 	event.Endpoint, event.Attempts = app.endpoint.Address, 1
@@ -238,6 +234,10 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		}
 	}
 	noteTLS(event, k.content, protocol)
+	if why := asked.limit(k.policy, event.Start); why != nil {
+		finish(why, nil)
+		return nil
+	}
 	k.relay(ctx, asked, callee, event, finish)
 	return nil
 }

@@ -161,8 +161,10 @@ func (c *copied) exchange(up endpointConn) error {
 	if err := up.WriteRequest(&c.head); err != nil {
 		return err
 	}
-	if _, err := up.Write(c.content); err != nil {
-		return err
+	if len(c.content) > 0 {
+		if _, err := up.Write(c.content); err != nil {
+			return err
+		}
 	}
 	if err := up.End(nil); err != nil {
 		return err
