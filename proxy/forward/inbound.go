@@ -234,7 +234,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		}
 	}
 	noteTLS(event, k.content, protocol)
-	if why := asked.limit(k.policy, event.Start); why != nil {
+	if why := asked.limit(k.policy, in.Clock()); why != nil {
 		finish(why, nil)
 		return nil
 	}

@@ -48,6 +48,8 @@ func appendEvent(b []byte, e *observe.Event, suppressed int) []byte {
 	if e.Attempts > 1 {
 		l.number("attempts", int64(e.Attempts))
 	}
+	l.text("retryReason", e.RetryReason)
+	l.text("fault", e.Fault)
 	if suppressed > 0 {
 		l.number("suppressed", int64(suppressed))
 	}
