@@ -124,6 +124,16 @@ func (t *h2try) suffer() (over bool) {
 	return true
 }
 
+// queue counts that the try waits for a connection, or says why it must not.
+func (t *h2try) queue() *upstream.Failure {
+	t.r.mu.Lock()
+	defer t.r.mu.Unlock()
+	if t.r.try != t {
+		return nil
+	}
+	return t.r.queue()
+}
+
 // tooSlow runs when the route's timeout of a try passes.
 func (t *h2try) tooSlow() {
 	r := t.r

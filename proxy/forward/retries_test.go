@@ -159,12 +159,12 @@ func TestATryThatTakesTooLong(t *testing.T) {
 			"is answered 504":    {meshconfig.RetryCondition_RETRY_CONDITION_RESET},
 		} {
 			again := name == "is tried elsewhere"
-			p.client.route(v.declared, &meshconfig.Route{TryTimeout: 150, Retry: retry(1, func(r *meshconfig.Retry) { r.On = on })})
+			p.client.route(v.declared, &meshconfig.Route{TryTimeout: 400, Retry: retry(1, func(r *meshconfig.Retry) { r.On = on })})
 			p.client.endpoints(cart, shop, p.inside)
 			if again {
 				p.client.endpoints(cart, shop, p.inside, quick)
 			}
-			for range 6 {
+			for range 4 {
 				response, body := call{method: "PUT", body: "x"}.do(t, client)
 				if again && (response.StatusCode != 200 || body != "x") || !again && response.StatusCode != 504 {
 					t.Errorf("%s: status %d, body %q", name, response.StatusCode, body)

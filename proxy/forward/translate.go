@@ -100,6 +100,9 @@ func (x *translated) connect() (*upstream.Conn1, *upstream.Failure) {
 			return conn, nil
 		}
 	}
+	if failure := x.t.queue(); failure != nil {
+		return nil, failure
+	}
 	return x.endpoint.Connect(time.Time{}, x.given, x.timeout)
 }
 
