@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -241,7 +242,11 @@ func effectsText(r *Result) string {
 	var b strings.Builder
 	for _, o := range sortedOrigins(r.Effects) {
 		e := r.Effects[o]
-		fmt.Fprintf(&b, "%s: %s\n", o, cmpstd.Or(e.Weights, strconv.Itoa(e.Routes)+" routes"))
+		fmt.Fprintf(&b, "%s: %s", o, cmpstd.Or(e.Weights, strconv.Itoa(e.Routes)+" routes"))
+		for _, end := range e.FaultsEnd {
+			fmt.Fprintf(&b, ", a fault until %s", end.Format(time.RFC3339))
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

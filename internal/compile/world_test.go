@@ -113,6 +113,11 @@ func (w *world) keepGood() {
 			w.lastGood[snapshot.ObjectKey{Kind: v1alpha1.KindTrafficSplit, Namespace: o.Namespace, Name: o.Name}] = &snapshot.LastGood{UID: o.UID, Generation: o.Generation, TrafficSplit: &o.Spec}
 		}
 	}
+	for _, o := range w.profiles {
+		if len(ValidateServiceProfile(o)) == 0 {
+			w.lastGood[snapshot.ObjectKey{Kind: v1alpha1.KindServiceProfile, Namespace: o.Namespace, Name: o.Name}] = &snapshot.LastGood{UID: o.UID, Generation: o.Generation, ServiceProfile: &o.Spec}
+		}
+	}
 	for _, o := range w.policies {
 		if len(ValidateMeshPolicy(o, w.options.OperatorNamespace)) == 0 {
 			w.lastGood[snapshot.ObjectKey{Kind: v1alpha1.KindMeshPolicy, Namespace: o.Namespace, Name: o.Name}] = &snapshot.LastGood{UID: o.UID, Generation: o.Generation, MeshPolicy: &o.Spec}
@@ -165,6 +170,7 @@ func (w *world) split(namespace, app string) *v1alpha1.TrafficSplit {
 	if w.r.IntN(3) == 0 {
 		gen.Rule("r", pick(w, "b0", "b0", "b7"), gen.Path(v1alpha1.PathMatchPrefix, pick(w, "/a", "/b", "/ c")))(s)
 	}
+	w.splitTraffic(s)
 	return touch(w, s)
 }
 
@@ -172,7 +178,9 @@ func (w *world) profile(namespace, app string) *v1alpha1.ServiceProfile {
 	p := gen.ServiceProfile(namespace, app, pick(w, apps...), gen.Protocol(pick[int32](w, 80, 81), pick(w, protocolNames...)))
 	if w.r.IntN(2) == 0 {
 		gen.Route("all", pick(w, "", "1s", "soon"))(p)
+		w.routeTraffic(p)
 	}
+	w.callTraffic(p)
 	return touch(w, p)
 }
 
@@ -199,6 +207,7 @@ func (w *world) policy(namespace, app string) *v1alpha1.MeshPolicy {
 		gen.Authorize(pick(w, v1alpha1.ActionAllow, v1alpha1.ActionDeny),
 			gen.AuthRule("r", pick(w, v1alpha1.ActionAllow, v1alpha1.ActionDeny), from[:w.r.IntN(2)], to[:w.r.IntN(3)]))(p)
 	}
+	w.policyTraffic(p)
 	return touch(w, p)
 }
 

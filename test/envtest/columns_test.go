@@ -34,12 +34,12 @@ backends: [{name: checkout-v1, service: {name: checkout-v1}, weight: 90}, {name:
 			map[string]any{"weights": "checkout-v1 90, checkout-v2 10", "programmed": "118/120"},
 			"NAME=case SERVICE=checkout WEIGHTS=checkout-v1 90, checkout-v2 10 PROGRAMMED=118/120 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
 		},
-		"a ServiceProfile shows how many routes it has": {
+		"a ServiceProfile shows its routes, faults and ejected endpoints": {
 			v1alpha1.KindServiceProfile, "serviceprofiles", `
 service: {name: checkout}
 routes: [{name: all}]`,
-			map[string]any{"routes": int64(1), "programmed": "3/3"},
-			"NAME=case SERVICE=checkout ROUTES=1 PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
+			map[string]any{"routes": int64(1), "programmed": "3/3", "faults": "1, next ends 2026-03-31T18:00:00Z", "ejected": "1: 10.0.0.3:8080"},
+			"NAME=case SERVICE=checkout ROUTES=1 FAULTS=1, next ends 2026-03-31T18:00:00Z EJECTED=1: 10.0.0.3:8080 PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
 		},
 		"a MeshPolicy shows its target, mode and default": {
 			v1alpha1.KindMeshPolicy, "meshpolicies", `
