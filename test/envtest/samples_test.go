@@ -61,6 +61,39 @@ func TestEverySampleIsInTheKustomization(t *testing.T) {
 	}
 }
 
+// A field without an example is one that users meet for the first time when they need it.
+func TestEveryFieldHasASample(t *testing.T) {
+	shown := map[string]bool{}
+	for _, file := range sampleFiles(t) {
+		for _, obj := range decode(t, readFile(t, filepath.Join(samplesDir, file))) {
+			fieldsOf(obj.GetKind()+" spec", obj.Object["spec"], shown)
+		}
+	}
+	kinds := map[string]string{
+		"trafficsplits": v1alpha1.KindTrafficSplit, "serviceprofiles": v1alpha1.KindServiceProfile, "meshpolicies": v1alpha1.KindMeshPolicy,
+	}
+	walkSchemas(t, func(crd, path string, _ *apiextensionsv1.JSONSchemaProps) {
+		if strings.HasPrefix(path, "spec") && !strings.Contains(path, "targetRef.selector.") && !shown[kinds[crd]+" "+path] {
+			t.Errorf("no sample of %s shows %s", kinds[crd], path)
+		}
+	})
+}
+
+// fieldsOf adds the paths of all that a value holds, in the form of walkSchemas.
+func fieldsOf(path string, value any, into map[string]bool) {
+	into[path] = true
+	switch value := value.(type) {
+	case map[string]any:
+		for name, field := range value {
+			fieldsOf(path+"."+name, field, into)
+		}
+	case []any:
+		for _, element := range value {
+			fieldsOf(path+"[]", element, into)
+		}
+	}
+}
+
 // The examples of the README and of the pages on use are what users copy most.
 func TestExamplesOfTheDocsAreAccepted(t *testing.T) {
 	pages, err := fs.Glob(os.DirFS(specDir), "*.md")
@@ -136,7 +169,7 @@ func yamlBlocks(page string) []string {
 // A field that is not in the tables of its page does not exist for most users.
 func TestSpecPagesNameEveryField(t *testing.T) {
 	pages := map[string]string{}
-	for _, kind := range []string{"trafficsplit", "serviceprofile", "meshpolicy"} {
+	for _, kind := range []string{"trafficsplit", "serviceprofile", "meshpolicy", "matches"} {
 		pages[kind] = string(readFile(t, filepath.Join(specDir, kind+".md")))
 	}
 	plural := map[string]string{"trafficsplits": "trafficsplit", "serviceprofiles": "serviceprofile", "meshpolicies": "meshpolicy"}
@@ -145,11 +178,30 @@ func TestSpecPagesNameEveryField(t *testing.T) {
 			strings.Contains(path, "targetRef.selector.") || strings.Contains(path, "conditions[]") {
 			return
 		}
-		path = strings.TrimSuffix(path, "[]")
-		if !strings.Contains(pages[plural[crd]], "`"+path+"`") {
-			t.Errorf("%s.md does not name %s", plural[crd], path)
+		page, path := tableOf(plural[crd], strings.TrimSuffix(path, "[]"))
+		if !strings.Contains(pages[page], "`"+path+"`") {
+			t.Errorf("%s.md does not name %s", page, path)
 		}
 	})
+}
+
+// tableOf says which page has the row of a field, and under which name, where one table serves several places.
+func tableOf(page, path string) (string, string) {
+	if _, below, ok := strings.Cut(path, ".matches[]."); ok {
+		return "matches", "matches[]." + below
+	}
+	switch {
+	case page == "meshpolicy" && (strings.HasPrefix(path, "spec.loadBalancing.") || strings.HasPrefix(path, "spec.outlierDetection.")):
+		return "serviceprofile", path
+	case strings.HasPrefix(path, "spec.rateLimits[].from[].") || strings.HasPrefix(path, "spec.rateLimits[].to[]."):
+		return page, strings.Replace(path, "spec.rateLimits[]", "spec.authorization.rules[]", 1)
+	case strings.HasPrefix(path, "spec.routes[].filters.responseHeaders."):
+		return page, strings.Replace(path, "responseHeaders", "requestHeaders", 1)
+	case strings.HasPrefix(path, "spec.routes[].filters.redirect.path."):
+		return page, strings.Replace(path, "redirect", "rewrite", 1)
+	default:
+		return page, path
+	}
 }
 
 // Users meet conditions and reasons in `kubectl get -o wide`, and look them up.

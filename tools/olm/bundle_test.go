@@ -203,7 +203,11 @@ func TestConfigThatNoBundleCanHold(t *testing.T) {
 			want: "subject somebody",
 		},
 		"a kind without a sample": {
-			file: "config/samples/kustomization.yaml", old: "- mesh_v1alpha1_serviceprofile.yaml", new: "", want: "no ServiceProfile",
+			file: "config/samples/kustomization.yaml", old: strings.Join([]string{
+				"- mesh_v1alpha1_serviceprofile.yaml", "- mesh_v1alpha1_serviceprofile_faults.yaml", "- mesh_v1alpha1_serviceprofile_filters.yaml",
+				"- mesh_v1alpha1_serviceprofile_matches.yaml", "- mesh_v1alpha1_serviceprofile_resilience.yaml",
+				"- mesh_v1alpha1_serviceprofile_retries.yaml", "- mesh_v1alpha1_serviceprofile_sharded.yaml\n",
+			}, "\n"), new: "", want: "no ServiceProfile",
 		},
 		"a kustomization that does not build": {file: manager, new: "\n- missing.yaml", want: "config/default"},
 		"a version that is none":              {file: manager, new: "\n", version: "v1", want: `version "v1"`},
