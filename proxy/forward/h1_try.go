@@ -110,10 +110,10 @@ func (d *h1) try() *upstream.Failure {
 			d.headCame(up)
 			return nil
 		}
-		failure, again := up.Failed(err)
 		if errors.Is(err, http1.ErrIdle) {
 			return &upstream.Failure{Reason: refusal.Timeout, Err: errSlow}
 		}
+		failure, again := up.Failed(err)
 		if !again || stale == maxStale || !d.content.replayable() || d.over() != nil {
 			return failure
 		}
@@ -134,7 +134,7 @@ func (d *h1) begunTry() {
 
 // headCame notes that the answer has begun, which is all that a try is limited for.
 func (d *h1) headCame(up endpointConn) {
-	if d.limit == d.deadline {
+	if d.x.tryTimeout == 0 {
 		return
 	}
 	d.limit = d.deadline
@@ -189,7 +189,7 @@ func (d *h1) borrow(fresh bool) (endpointConn, *upstream.Failure) {
 	c, failure := e.Connect(d.limit, d.cancelled(), d.x.connectTimeout())
 	d.x.queued()
 	if failure != nil {
-		if d.limit != d.deadline && failure.Reason == refusal.Overloaded && !time.Now().Before(d.limit) {
+		if d.x.tryTimeout > 0 && failure.Reason == refusal.Overloaded && !time.Now().Before(d.limit) {
 			failure.Reason, failure.Err = refusal.Timeout, errSlow
 		}
 		return nil, failure
