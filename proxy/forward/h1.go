@@ -191,7 +191,7 @@ func (d *h1) carry() (now time.Time, again bool) {
 // mirror sends a copy of the request, if its content was held to the end.
 func (d *h1) mirror() {
 	if content, ok := d.content.copy(); ok {
-		d.side.mirrors.send(d.x.copyTo(&d.out, content))
+		d.x.event.CopyDropped = !d.side.mirrors.send(d.x.copyTo(&d.out, content))
 	}
 }
 

@@ -77,7 +77,7 @@ func (r *h2relay) sendMirror() {
 	if r.mirror == nil || r.event.Attempts == 0 || !r.upload.keep || !r.upload.ended || r.upload.trailer != nil {
 		return
 	}
-	r.on.side.mirrors.send(r.copyTo(&r.out, slices.Clone(r.upload.held)))
+	r.event.CopyDropped = !r.on.side.mirrors.send(r.copyTo(&r.out, slices.Clone(r.upload.held)))
 	r.mirror = nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/balance"
@@ -31,8 +30,6 @@ const (
 
 // mirrors sends copies of requests, each on a goroutine of its own, and drops the answers. Nobody waits for them.
 type mirrors struct {
-	dropped atomic.Uint64 // that there was no room for
-
 	mu     sync.Mutex
 	ctx    context.Context //nolint:containedctx // of all copies: they belong to nobody's request
 	end    context.CancelFunc
@@ -74,13 +71,12 @@ func (x *exchange) copyTo(out *message.Head, content []byte) *copied {
 	return c
 }
 
-// send sends a copy, or drops it.
-func (m *mirrors) send(c *copied) {
+// send sends a copy, unless there are too many. It does not wait.
+func (m *mirrors) send(c *copied) (sent bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed || m.under >= maxMirrors {
-		m.dropped.Add(1)
-		return
+		return false
 	}
 	if m.ctx == nil {
 		m.ctx, m.end = context.WithCancel(context.Background())
@@ -92,6 +88,7 @@ func (m *mirrors) send(c *copied) {
 		defer m.mu.Unlock()
 		m.under--
 	})
+	return true
 }
 
 // close gives up what is under way, and takes nothing more.

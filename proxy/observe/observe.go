@@ -91,6 +91,8 @@ type Event struct {
 	Panic bool
 	// Fault is the name of the last fault that was injected, "namespace/profile/fault", or empty.
 	Fault string
+	// CopyDropped says that a copy was to be sent, and that too many were under way.
+	CopyDropped bool
 
 	// Reason is why the proxy refused it or broke it off, empty if it did neither, and Rule the authorization rule that
 	// decided. Err is the error underneath, for the log; it may be nil.

@@ -38,6 +38,9 @@ type Metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	retries     *prometheus.CounterVec
+	panicPicks  *prometheus.CounterVec
+	faults      *prometheus.CounterVec
+	copies      *prometheus.CounterVec // that were dropped
 	connections *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
@@ -73,7 +76,7 @@ func New(opts Options) *Metrics {
 	m.makeTraffic()
 	m.makeRest()
 	for _, c := range []prometheus.Collector{
-		m.requests, m.duration, m.retries, m.connections, m.bytes, m.refused, m.accepted, m.open, m.panics, m.rejected,
+		m.requests, m.duration, m.retries, m.panicPicks, m.faults, m.copies, m.connections, m.bytes, m.refused, m.accepted, m.open, m.panics, m.rejected,
 		m.overflowed, m.scrapes, m.exceeded,
 		gauge("build_info", "1, with the version of the proxy.", prometheus.Labels{"version": opts.Version}, func() float64 { return 1 }),
 		counter("access_log_dropped_total", "Lines of the access log that were dropped because they came faster than they could be written.",
@@ -99,6 +102,10 @@ func (m *Metrics) makeTraffic() {
 	}, []string{"direction", "service", "route"})
 	m.retries = counterVec("retries_total", "Times that a request was sent to another endpoint because the one before did not have it.",
 		"direction", "service")
+	m.panicPicks = counterVec("panic_picks_total", "Requests and connections for which an endpoint was picked though too few were eligible.",
+		"direction", "service")
+	m.faults = counterVec("faults_injected_total", "Requests and connections into which a fault was injected.", "direction", "service")
+	m.copies = counterVec("mirror_dropped_total", "Copies of requests that were not sent because too many were under way.", "direction", "service")
 	m.connections = counterVec("tcp_connections_total", "Connections that are not HTTP and ended.",
 		"direction", "service", "backend", "workload", "result", "mtls")
 	m.bytes = counterVec("tcp_bytes_total", "Bytes of connections that are not HTTP, counted when these end: \"in\" to the server, \"out\" to the caller.",

@@ -85,7 +85,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	s := m.Bind(checkout(observe.Outbound))
 	for _, e := range []observe.Event{
 		{Protocol: "http1", Status: 200, MTLS: true, Duration: 3 * time.Millisecond, Attempts: 1},
-		{Protocol: "http2", Status: 204, MTLS: true, Duration: 300 * time.Millisecond, Attempts: 3},
+		{Protocol: "http2", Status: 204, MTLS: true, Duration: 300 * time.Millisecond, Attempts: 3, Panic: true, Fault: "shop/cart/drill", CopyDropped: true},
 		{Protocol: "http1", Status: 503, Reason: refusal.NoEndpoints},
 		{Protocol: "grpc", Status: 200, GRPCStatus: 0, Attempts: 1},
 		{Protocol: "grpc", Status: 200, GRPCStatus: 14, Attempts: 1},
@@ -103,6 +103,9 @@ func TestRequestsAreCounted(t *testing.T) {
 		`heddle_request_duration_seconds_count{direction="outbound",route="buy",service="checkout.shop"} 6`,
 		`heddle_request_duration_seconds_bucket{direction="outbound",route="buy",service="checkout.shop",le="0.005"} 5`,
 		`heddle_retries_total{direction="outbound",service="checkout.shop"} 2`,
+		`heddle_panic_picks_total{direction="outbound",service="checkout.shop"} 1`,
+		`heddle_faults_injected_total{direction="outbound",service="checkout.shop"} 1`,
+		`heddle_mirror_dropped_total{direction="outbound",service="checkout.shop"} 1`,
 		`heddle_refused_total{direction="outbound",reason="no_endpoints"} 1`,
 		`heddle_refused_total{direction="outbound",reason="other"} 1`,
 		`heddle_refused_total{direction="inbound",reason="denied"} 0`,
@@ -177,7 +180,7 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 	s := m.Bind(checkout(observe.Outbound))
 	for name, e := range map[string]*observe.Event{
 		"a request":    {Protocol: "http2", Status: 200, MTLS: true, Duration: time.Millisecond, Attempts: 1},
-		"a refusal":    {Protocol: "http1", Status: 503, Reason: refusal.NoEndpoints, Attempts: 2},
+		"a refusal":    {Protocol: "http1", Status: 503, Reason: refusal.NoEndpoints, Attempts: 2, Panic: true, Fault: "x", CopyDropped: true},
 		"a connection": {Protocol: "tcp", BytesIn: 1, BytesOut: 2},
 	} {
 		s.Observe(e)
@@ -199,7 +202,7 @@ func TestTheDocsListEveryMetric(t *testing.T) {
 	}
 	m := watched()
 	s := m.Bind(checkout(observe.Inbound))
-	s.Observe(&observe.Event{Protocol: "http1", Status: 200, Peer: &identity.ID{}, Attempts: 2})
+	s.Observe(&observe.Event{Protocol: "http1", Status: 200, Peer: &identity.ID{}, Attempts: 2, Panic: true, Fault: "x", CopyDropped: true})
 	s.Observe(&observe.Event{Protocol: "tcp", BytesIn: 1, BytesOut: 1})
 	m.ConfigRejected("x")
 	m.ApplicationScraped("x")

@@ -44,6 +44,9 @@ type series struct {
 	connections [2][2]lazy[prometheus.Counter]            // by success and mTLS
 	in, out     lazy[prometheus.Counter]
 	retries     lazy[prometheus.Counter]
+	panicPicks  lazy[prometheus.Counter]
+	faults      lazy[prometheus.Counter]
+	copies      lazy[prometheus.Counter]
 }
 
 func (m *Metrics) newSeries(l observe.Labels) *series {
@@ -62,11 +65,23 @@ func (s *series) Observe(e *observe.Event) {
 		s.reasons.of(e.Reason).Inc()
 	}
 	if e.Attempts > 1 {
-		s.retries.get(func() prometheus.Counter {
-			return s.metrics.retries.WithLabelValues(s.labels.Direction.String(), s.labels.Service)
-		}).Add(float64(e.Attempts - 1))
+		s.ofService(&s.retries, s.metrics.retries).Add(float64(e.Attempts - 1))
+	}
+	if e.Panic {
+		s.ofService(&s.panicPicks, s.metrics.panicPicks).Inc()
+	}
+	if e.Fault != "" {
+		s.ofService(&s.faults, s.metrics.faults).Inc()
+	}
+	if e.CopyDropped {
+		s.ofService(&s.copies, s.metrics.copies).Inc()
 	}
 	s.metrics.log.observe(e)
+}
+
+// ofService returns a counter that has direction and service alone.
+func (s *series) ofService(c *lazy[prometheus.Counter], of *prometheus.CounterVec) prometheus.Counter {
+	return c.get(func() prometheus.Counter { return of.WithLabelValues(s.labels.Direction.String(), s.labels.Service) })
 }
 
 func (s *series) request(e *observe.Event) {
