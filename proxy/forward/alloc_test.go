@@ -125,6 +125,48 @@ func TestAWarmRequestOfHTTP1AllocatesNothing(t *testing.T) {
 	}
 }
 
+// guardedProxy is plainProxy outbound with everything that a profile can say and that makes no new text.
+func guardedProxy(tb testing.TB, app netip.AddrPort) netip.AddrPort {
+	tb.Helper()
+	p := start(tb, testpki.NewAuthority(tb), shop, false, settings{observer: telemetry.New(telemetry.Options{})})
+	p.traffic(asHTTP, func(r *meshconfig.Routes) {
+		r.Ports[0].Routes = []*meshconfig.Route{{
+			Name: "items", RequestTimeout: 60_000, TryTimeout: 60_000, IdleTimeout: 60_000,
+			Retry: retry(3, func(r *meshconfig.Retry) { r.Codes, r.BackoffBase, r.BackoffMax = []uint32{503}, 25, 250 }),
+		}}
+		r.Clusters = []*meshconfig.Cluster{{
+			Service:   cart,
+			Balancing: &meshconfig.Balancing{Policy: meshconfig.BalancingPolicy_BALANCING_POLICY_PEAK_EWMA},
+			Breaker:   &meshconfig.Breaker{MaxConnections: 10, MaxPending: 10, MaxRequests: 10, EndpointMaxRequests: 10, Adaptive: true},
+		}}
+	}, 1)
+	p.endpoints(cart, identity.ID{}, app)
+	return p.listen(netip.AddrPortFrom(cartIP, 80))
+}
+
+func TestAWarmRequestThatIsGuardedAllocatesNothing(t *testing.T) {
+	for name, m := range messages {
+		t.Run(name, func(t *testing.T) {
+			p := newPingPong(t, guardedProxy(t, plainServer(t, m.request[len(m.request)-4:], m.answer)), m.request, m.answer)
+			for range 100 {
+				p.exchange(t)
+			}
+			if n := testing.AllocsPerRun(1000, func() { p.exchange(t) }); n > 0 {
+				t.Errorf("%v allocations per request", n)
+			}
+		})
+	}
+}
+
+func BenchmarkGuardedHTTP1(b *testing.B) {
+	m := messages["GET with an answer of 1 KiB"]
+	p := newPingPong(b, guardedProxy(b, plainServer(b, "\r\n\r\n", m.answer)), m.request, m.answer)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.exchange(b)
+	}
+}
+
 func BenchmarkHTTP1(b *testing.B) {
 	m := messages["GET with an answer of 1 KiB"]
 	for _, inbound := range []bool{false, true} {
