@@ -77,7 +77,7 @@ func (c *compilation) addInbound(m *membership, made *inbound) {
 		c.shaped(origin, m.name)
 	}
 	for _, svc := range m.services {
-		if p := c.profiles[svc.key]; p != nil && len(p.spec.Ports) > 0 {
+		if p := c.profiles[svc.key]; p != nil && (len(p.spec.Ports) > 0 || p.spec.HealthCheck != nil) {
 			c.shaped(p.origin, m.name)
 		}
 	}

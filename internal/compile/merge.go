@@ -35,7 +35,9 @@ func (m *merge) inbound() *inbound {
 	}
 	made.plaintext = plaintextOf(made.section)
 	for _, p := range m.policies {
-		made.origins = append(made.origins, p.origin)
+		if p.has.mtls || p.has.authorization || p.has.rateLimits {
+			made.origins = append(made.origins, p.origin)
+		}
 	}
 	for found := range m.found {
 		made.problems = append(made.problems, found)

@@ -38,7 +38,11 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		}
 		if p := c.profiles[s.key]; p != nil {
 			c.shaped(p.origin, name)
-			c.result.Effects[p.origin] = Effect{Routes: len(p.spec.Routes), Service: s.key, FaultsEnd: faultsEnd(made.section)}
+			effect := Effect{Routes: len(p.spec.Routes), Service: s.key, FaultsEnd: faultsEnd(made.section)}
+			if made.tooBig {
+				effect.Routes = 0
+			}
+			c.result.Effects[p.origin] = effect
 			c.reportSize(p.origin, made.tooBig && len(p.spec.Routes)+len(p.spec.Faults) > 0, "spec.routes, spec.faults")
 		}
 	}
