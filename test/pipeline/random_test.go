@@ -58,12 +58,31 @@ func (e *editor) object() object {
 		if e.IntN(2) == 0 {
 			gen.Protocol(80, oneOf(e, v1alpha1.ProtocolHTTP1, v1alpha1.ProtocolHTTP2))(p)
 		}
+		e.traffic(p)
 		return p
 	case 5, 6:
 		return e.policy(age)
 	default:
 		n := e.IntN(len(servers))
 		return pod(servers[n], n+2, 1, gen.Phase(oneOf(e, corev1.PodRunning, corev1.PodRunning, corev1.PodPending)))
+	}
+}
+
+// traffic adds what leaves nothing to chance.
+func (e *editor) traffic(p *v1alpha1.ServiceProfile) {
+	unavailable, all := int32(503), int32(100)
+	switch e.IntN(5) {
+	case 0:
+		gen.Retry(oneOf[int32](e, 0, 2), v1alpha1.RetryConnectFailure)(p)
+		gen.Filter(v1alpha1.Filters{ResponseHeaders: gen.SetHeader(headerBy, "a filter")})(p)
+	case 1:
+		gen.Fault("f", &v1alpha1.Abort{HTTPStatus: &unavailable}, gen.Path(v1alpha1.PathMatchPrefix, oneOf(e, "/a", "/b")))(p)
+	case 2:
+		gen.Check(oneOf(e, "/healthz", "/"))(p)
+		p.Spec.LoadBalancing = gen.Balancing(v1alpha1.BalancingConsistentHash, v1alpha1.HashKey{By: "Source"})
+	case 3:
+		p.Spec.OutlierDetection = &v1alpha1.OutlierDetection{MaxEjectedPercent: &all}
+		p.Spec.CircuitBreaker = &v1alpha1.CircuitBreaker{MaxRequests: &all}
 	}
 }
 
@@ -79,6 +98,13 @@ func (e *editor) split(age time.Duration) object {
 	if e.IntN(4) == 0 {
 		gen.SplitPort(oneOf[int32](e, 80, 70))(s)
 	}
+	switch e.IntN(5) {
+	case 0:
+		gen.Active(anyone[second])(s)
+	case 1:
+		gen.Subset("labels", 0, "app", oneOf(e, anyone...))(s)
+		gen.Stick(v1alpha1.StickyBySourceIdentity, "")(s)
+	}
 	return s
 }
 
@@ -93,6 +119,9 @@ func (e *editor) policy(age time.Duration) object {
 	if e.IntN(3) == 0 {
 		gen.MTLS(oneOf(e, v1alpha1.MTLSStrict, v1alpha1.MTLSPermissive, v1alpha1.MTLSDisabled))(p)
 		return p
+	}
+	if e.IntN(4) == 0 {
+		gen.Limit("plenty", 1_000_000)(p)
 	}
 	from := []v1alpha1.AuthorizationSource{{ServiceAccounts: []string{oneOf(e, "web", "web", "other")}}}
 	to := []v1alpha1.AuthorizationTarget{{Paths: []string{oneOf(e, "/a", "/b", "*")}}}
