@@ -6,7 +6,7 @@ package v1alpha1
 // what they see in requests and what Kubernetes says. Only endpoints of Services
 // that are in use are asked.
 // +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.grpc), has(self.tcp)].filter(x, x).size() == 1",message="healthCheck must set exactly one of http, grpc and tcp"
-// +kubebuilder:validation:XValidation:rule="!has(self.timeout) || !has(self.interval) || duration(self.timeout) <= duration(self.interval)",message="healthCheck.timeout must be at most healthCheck.interval",fieldPath=".timeout"
+// +kubebuilder:validation:XValidation:rule="!has(self.timeout) || duration(self.timeout) <= duration(has(self.interval) ? self.interval : '10s')",message="healthCheck.timeout must be at most healthCheck.interval",fieldPath=".timeout"
 type HealthCheck struct {
 	// http asks by a GET.
 	// +optional

@@ -38,9 +38,10 @@ type MeshPolicy struct {
 
 // MeshPolicySpec says what applies to whom.
 // +kubebuilder:validation:XValidation:rule="has(self.mtls) || has(self.authorization) || has(self.rateLimits) || has(self.loadBalancing) || has(self.outlierDetection)",message="spec must set at least one of mtls, authorization, rateLimits, loadBalancing and outlierDetection"
-// +kubebuilder:validation:XValidation:rule="self.targetRef.kind != 'Workload' || !has(self.loadBalancing) && !has(self.outlierDetection)",message="loadBalancing and outlierDetection are about the endpoints of a Service: use kind Mesh, Namespace or Service"
+// +kubebuilder:validation:XValidation:rule="self.targetRef.kind != 'Workload' && !has(self.targetRef.port) || !has(self.loadBalancing) && !has(self.outlierDetection)",message="loadBalancing and outlierDetection are about all endpoints of Services: use kind Mesh, Namespace or Service, without a port"
 // +kubebuilder:validation:XValidation:rule="!has(self.targetRef.port) || !has(self.mtls) || !has(self.mtls.ports)",message="mtls.ports cannot be set beside targetRef.port, which already chooses the port",fieldPath=".mtls.ports"
 // +kubebuilder:validation:XValidation:rule="!has(self.targetRef.port) || !has(self.authorization) || !has(self.authorization.rules) || self.authorization.rules.all(r, !has(r.to) || r.to.all(t, !has(t.ports)))",message="authorization.rules[].to[].ports cannot be set beside targetRef.port, which already chooses the port",fieldPath=".authorization.rules"
+// +kubebuilder:validation:XValidation:rule="!has(self.targetRef.port) || !has(self.rateLimits) || self.rateLimits.all(l, !has(l.to) || l.to.all(t, !has(t.ports)))",message="rateLimits[].to[].ports cannot be set beside targetRef.port, which already chooses the port",fieldPath=".rateLimits"
 type MeshPolicySpec struct {
 	// targetRef says to which workloads the policy applies.
 	// +required
