@@ -50,9 +50,9 @@ func serviceProfiles() kind[*v1alpha1.ServiceProfile] {
 
 // restOfProfile is the status of a profile but for what all kinds share.
 func restOfProfile(seen *sight) v1alpha1.ServiceProfileStatus {
-	routes := int32(min(seen.Routes, math.MaxInt32)) //nolint:gosec // it fits
+	routes := int32(min(seen.Routes, math.MaxInt32))
 	out := v1alpha1.ServiceProfileStatus{Routes: &routes, Faults: formatFaults(seen.faults()), Ejected: formatEjected(seen.health)}
-	if n := int32(min(seen.health.Exhausted, math.MaxInt32)); n > 0 { //nolint:gosec // it fits
+	if n := int32(min(seen.health.Exhausted, math.MaxInt32)); n > 0 {
 		out.BudgetExhausted = &n
 	}
 	return out

@@ -46,7 +46,7 @@ func healthMessage(list []ServiceHealth) *controlapi.Health {
 		for _, address := range ejected[:min(len(ejected), maxHealthEjected)] {
 			s.Ejected = append(s.Ejected, address.String())
 		}
-		s.MoreEjected = uint32(len(ejected) - len(s.GetEjected())) //nolint:gosec // not negative
+		s.MoreEjected = uint32(len(ejected) - len(s.GetEjected()))
 		out.Services = append(out.Services, s)
 	}
 	slices.SortFunc(out.Services, func(a, b *controlapi.ServiceHealth) int { return cmp.Compare(a.GetService(), b.GetService()) })
