@@ -70,6 +70,7 @@ func newProxy(c *config, log logr.Logger, accessLog io.Writer) (*proxy, error) {
 		Apply:       func(name meshconfig.Name, m proto.Message) error { return p.tables.Apply(name, m) },
 		Remove:      func(name meshconfig.Name) { p.tables.Remove(name) },
 		Rejected:    p.metrics.ConfigRejected,
+		Health:      func() []agent.ServiceHealth { return serviceHealth(p.tables.Ailing(p.clock())) },
 		Terminating: func() { p.beginDrain("the operator says that the pod is being deleted") },
 		Clock:       p.clock, Log: log.WithName("agent"),
 	})
@@ -79,6 +80,15 @@ func newProxy(c *config, log logr.Logger, accessLog io.Writer) (*proxy, error) {
 	p.wireTraffic()
 	p.wireAdmin()
 	return p, nil
+}
+
+// serviceHealth is what the operator is told of services.
+func serviceHealth(list []table.Ailing) []agent.ServiceHealth {
+	out := make([]agent.ServiceHealth, 0, len(list))
+	for _, a := range list {
+		out = append(out, agent.ServiceHealth{Service: a.Service, Ejected: a.Out, BudgetExhausted: a.Exhausted})
+	}
+	return out
 }
 
 // wireTraffic makes both directions. They have registries of their own, because they dial the pod differently: what the

@@ -116,3 +116,58 @@ func TestPortsOfAPolicy(t *testing.T) {
 		}
 	})
 }
+
+func TestTokensOutliveThePolicy(t *testing.T) {
+	const rate = "shop/cart/slow"
+	limited := func(burst uint64, action meshconfig.Action) *meshconfig.Inbound {
+		limits := []*meshconfig.RateLimit{{Name: rate, Requests: 1, Interval: 3_600_000, Burst: burst}}
+		p := policy(action, &meshconfig.PortPolicy{
+			Port: 8080, Mtls: meshconfig.MTLSMode_MTLS_MODE_STRICT, DefaultAction: action, RateLimits: limits,
+		})
+		p.DefaultPolicy.RateLimits = limits
+		return p
+	}
+	inBubble(t, Options{}, func(m *mesh) {
+		allowed := func(port uint16) (n int) {
+			limits, op := m.Inbound(port).RateLimits, evaluate.Op{Port: port}
+			for n < 100 {
+				ok, name, _ := limits.Allow(limits.Matching(identity.ID{}, op), identity.ID{}, time.Now())
+				if !ok {
+					if name != rate {
+						m.Errorf("limit %q refuses", name)
+					}
+					break
+				}
+				n++
+			}
+			return n
+		}
+		m.apply(meshconfig.BindingName("u-1"), binding("a"))
+		m.apply(meshconfig.InboundName("a"), limited(5, meshconfig.Action_ACTION_DENY))
+		if got, other := allowed(8080), allowed(9090); got != 5 || other != 0 {
+			m.Errorf("%d and %d are allowed, want the 5 of the pod", got, other)
+		}
+		m.apply(meshconfig.InboundName("a"), limited(5, meshconfig.Action_ACTION_ALLOW))
+		if got := allowed(8080); got != 0 {
+			m.Errorf("%d more are allowed under a new policy of the same limit", got)
+		}
+		m.apply(meshconfig.InboundName("b"), limited(5, meshconfig.Action_ACTION_ALLOW))
+		m.apply(meshconfig.BindingName("u-1"), binding("b"))
+		if got := allowed(9090); got != 0 {
+			m.Errorf("%d more are allowed under another policy of the same limit", got)
+		}
+		bad := limited(7, meshconfig.Action_ACTION_ALLOW)
+		bad.Ports[0].RateLimits = []*meshconfig.RateLimit{{Name: rate, Requests: 1, Interval: 0, Burst: 1}}
+		if err := m.Apply(meshconfig.InboundName("b"), bad); err == nil || allowed(8080) != 0 {
+			m.Errorf("error %v of a limit without interval, or it is in force", err)
+		}
+		m.apply(meshconfig.InboundName("b"), limited(7, meshconfig.Action_ACTION_ALLOW))
+		if got := allowed(8080); got != 7 {
+			m.Errorf("%d are allowed by a new limit, want 7", got)
+		}
+		m.apply(meshconfig.InboundName("b"), policy(meshconfig.Action_ACTION_ALLOW))
+		if got := allowed(8080); got != 100 {
+			m.Errorf("%d are allowed without a limit, want all", got)
+		}
+	})
+}

@@ -5,6 +5,7 @@ package table
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -72,6 +73,38 @@ type mesh struct {
 	*Store
 	upstreams *upstream.Registry
 	wants     *subscriptions
+	network   *network
+}
+
+// network connects to every address but those that are down.
+type network struct {
+	mu     sync.Mutex
+	down   map[string]bool
+	dialed map[string]int
+}
+
+func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dialed[address]++
+	if n.down[address] {
+		return nil, errors.New("it is down")
+	}
+	near, far := net.Pipe()
+	far.Close()
+	return near, nil
+}
+
+func (n *network) set(address string, down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down[address] = down
+}
+
+func (n *network) count(address string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dialed[address]
 }
 
 // inBubble runs a test on a Store that knows the mesh section.
@@ -79,15 +112,17 @@ func inBubble(t *testing.T, options Options, test func(*mesh)) {
 	t.Helper()
 	roots := [][]byte{testpki.NewAuthority(t).Certificate.Raw}
 	synctest.Test(t, func(t *testing.T) {
-		options.Upstreams = upstream.NewRegistry(upstream.Options{Clock: time.Now})
+		n := &network{down: map[string]bool{}, dialed: map[string]int{}}
+		options.Upstreams = upstream.NewRegistry(upstream.Options{Clock: time.Now, Dial: n.dial})
 		options.Observer = observe.Nothing{}
-		m := &mesh{t, New(options), options.Upstreams, &subscriptions{names: map[meshconfig.Name]bool{}}}
+		m := &mesh{t, New(options), options.Upstreams, &subscriptions{names: map[meshconfig.Name]bool{}}, n}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { m.Store.Run(ctx, m.wants) })
 		m.apply(meshconfig.MeshName, &meshconfig.Mesh{
 			TrustDomain: "cluster.local", WorkloadRoots: roots, Networks: []string{"10.0.0.0/8", "fd00::/8"},
 		})
+		synctest.Wait() // it runs
 		test(m)
 		cancel()
 		wg.Wait()

@@ -18,10 +18,12 @@ type service struct {
 	name  string
 	table atomic.Pointer[routes]
 
-	budget  *outlier.RetryBudget
-	pending *routes // waits for endpoints
-	timer   *time.Timer
-	first   chan struct{} // closed when there is a table
+	budget    *outlier.RetryBudget
+	refused   uint64    // by the budget, when somebody last looked
+	refusedAt time.Time // when that had changed
+	pending   *routes   // waits for endpoints
+	timer     *time.Timer
+	first     chan struct{} // closed when there is a table
 }
 
 // routes is the table of a service. It never changes.
