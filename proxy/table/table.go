@@ -4,7 +4,8 @@
 //
 // Agents apply sections to a Store, each of which is verified and valid by itself. The Store builds tables from them and
 // swaps each in with one atomic pointer, per service and for the proxy's own policy; a reader loads the pointer once per
-// request. What lives longer than a table, endpoints with their connections and counts, is in package upstream.
+// request. What lives longer than a table: endpoints with their connections and counts, in package upstream; Clusters, with
+// what is known of how their endpoints answer; and the budget of a service and the buckets of rate limits.
 //
 // The Store asks for what its workload dials, through a Subscriber, and forgets what was not used for long.
 package table
