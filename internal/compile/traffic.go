@@ -176,15 +176,16 @@ func newHealthCheck(h *v1alpha1.HealthCheck, service string) *meshconfig.HealthC
 	out := &meshconfig.HealthCheck{
 		Interval: milliseconds(h.Interval, 10*time.Second), Timeout: milliseconds(h.Timeout, time.Second),
 		HealthyThreshold: number(h.HealthyThreshold, 1), UnhealthyThreshold: number(h.UnhealthyThreshold, 3),
+		Host: service + ".svc", // a name that resolves whatever the cluster's domain is
 	}
 	switch {
 	case h.HTTP != nil:
-		out.Type, out.Path, out.Host = meshconfig.HealthCheck_TYPE_HTTP, h.HTTP.Path, cmp.Or(h.HTTP.Host, service+".svc")
+		out.Type, out.Path, out.Host = meshconfig.HealthCheck_TYPE_HTTP, h.HTTP.Path, cmp.Or(h.HTTP.Host, out.GetHost())
 		out.Headers, out.Codes, out.Body = headerValues(h.HTTP.Headers), numbers(h.HTTP.Codes), h.HTTP.Body
 	case h.GRPC != nil:
 		out.Type, out.GrpcService = meshconfig.HealthCheck_TYPE_GRPC, h.GRPC.Service
 	default:
-		out.Type = meshconfig.HealthCheck_TYPE_TCP
+		out.Type, out.Host = meshconfig.HealthCheck_TYPE_TCP, ""
 	}
 	return out
 }
