@@ -12,5 +12,6 @@
 // sends the newest version of each; a slow one skips versions. What a proxy says it holds, by serial and digest, is not
 // sent again.
 //
-// A Tracker knows which proxy acked what, and so answers how far a change has come.
+// A Tracker knows which proxy acked what, and so answers how far a change has come. It also keeps what proxies see of the
+// services that they call, for status.
 package distribute
