@@ -139,9 +139,12 @@ func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s 
 func (p *proxy) listen(destination netip.AddrPort) netip.AddrPort {
 	p.Helper()
 	return accept(p.TB, func(c net.Conn) {
-		p.server.Serve(p.Context(), &forward.Conn{
+		rest := p.server.Serve(p.Context(), &forward.Conn{
 			Peeker: listener.Peek(c), Source: addrOf(c.RemoteAddr()), Destination: destination,
 		})
+		for rest != nil {
+			rest = rest()
+		}
 	})
 }
 

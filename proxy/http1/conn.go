@@ -104,6 +104,10 @@ func (c *Conn) Wait(until time.Time) error {
 	return err
 }
 
+// Rest makes ready for waiting below the connection, by socket.Rest, until a time. A Wait must follow, which tells how that
+// went.
+func (c *Conn) Rest(until time.Time) { c.arm(until) }
+
 // next reads the first bytes of a message, and holds no buffer before they are here.
 func (c *Conn) next() error {
 	in := &c.in
