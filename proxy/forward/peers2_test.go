@@ -139,9 +139,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				e := m.endpoint2()
 				e.wantAsked("POST")
 				e.wantData(5)
-				if code := e.wantReset(); code != http2.ErrCodeCancel {
-					m.Errorf("the endpoint's stream was reset with %v", code)
-				}
+				e.wantResetWith(http2.ErrCodeCancel)
 			},
 			took: 50 * time.Second, events: []seen{{499, 1, refusal.CallerGone}}, kept: 1,
 		},
@@ -172,9 +170,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 					for range 6 { // more than a stream's window
 						e.framer.WriteData(s, false, []byte(large[:1<<14]))
 					}
-					if code := e.wantReset(); code != http2.ErrCodeCancel {
-						m.Errorf("the endpoint's stream was reset with %v", code)
-					}
+					e.wantResetWith(http2.ErrCodeCancel)
 				})
 				c := m.caller2()
 				c.framer.WriteWindowUpdate(0, 1<<30)
@@ -189,9 +185,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 						got += len(f.Data())
 					}
 				}
-				if code := c.wantReset(); code != http2.ErrCodeCancel {
-					m.Errorf("it was reset with %v", code)
-				}
+				c.wantResetWith(http2.ErrCodeCancel)
 			},
 			took: 5 * time.Minute, late: 5 * time.Second, // a connection is looked at so often
 			events: []seen{{200, 1, refusal.CallerGone}}, exceeded: []limits.Name{limits.SendIdle}, kept: 1,
@@ -261,9 +255,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				e.wantData(5)
 				time.Sleep(time.Second)
 				c.framer.WriteRSTStream(1, http2.ErrCodeCancel)
-				if code := e.wantReset(); code != http2.ErrCodeCancel {
-					m.Errorf("the endpoint's stream was reset with %v", code)
-				}
+				e.wantResetWith(http2.ErrCodeCancel)
 			},
 			took: time.Second, events: []seen{{499, 1, refusal.CallerGone}}, kept: 1,
 		},
@@ -276,9 +268,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.wantHead()
 				time.Sleep(time.Second)
 				c.framer.WriteRSTStream(1, http2.ErrCodeCancel)
-				if code := e.wantReset(); code != http2.ErrCodeCancel {
-					m.Errorf("the endpoint's stream was reset with %v", code)
-				}
+				e.wantResetWith(http2.ErrCodeCancel)
 			},
 			took: time.Second, events: []seen{{200, 1, refusal.CallerGone}}, kept: 1,
 		},
@@ -291,9 +281,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.wantHead()
 				time.Sleep(time.Second)
 				m.caller.Reset()
-				if code := e.wantReset(); code != http2.ErrCodeCancel {
-					m.Errorf("the endpoint's stream was reset with %v", code)
-				}
+				e.wantResetWith(http2.ErrCodeCancel)
 			},
 			took: time.Second, events: []seen{{200, 1, refusal.CallerGone}}, kept: 1,
 		},
@@ -333,9 +321,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 			play: func(m *met) {
 				m.serve2(func(e *peer2) {
 					e.wantAsked("GET")
-					if code := e.wantReset(); code != http2.ErrCodeCancel {
-						m.Errorf("the endpoint's stream was reset with %v", code)
-					}
+					e.wantResetWith(http2.ErrCodeCancel)
 				})
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
@@ -347,9 +333,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 			play: func(m *met) {
 				m.serve2(func(e *peer2) {
 					e.wantAsked("GET")
-					if code := e.wantReset(); code != http2.ErrCodeCancel {
-						m.Errorf("the endpoint's stream was reset with %v", code)
-					}
+					e.wantResetWith(http2.ErrCodeCancel)
 				})
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
@@ -376,9 +360,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, false, "POST", "/")
 				c.framer.WriteData(1, false, []byte("0123456789"))
 				c.wantAnswer("502", "")
-				if code := c.wantReset(); code != http2.ErrCodeNo {
-					m.Errorf("it was reset with %v", code)
-				}
+				c.wantResetWith(http2.ErrCodeNo)
 			},
 			took: 5 * time.Minute, events: []seen{{502, 1, refusal.UpstreamFailed}}, exceeded: []limits.Name{limits.SendIdle}, kept: 1,
 		},
@@ -387,16 +369,12 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 			play: func(m *met) {
 				m.serve2(func(e *peer2) {
 					e.head(e.wantAsked("GET"), false, ":status", "200")
-					if code := e.wantReset(); code != http2.ErrCodeCancel {
-						m.Errorf("the endpoint's stream was reset with %v", code)
-					}
+					e.wantResetWith(http2.ErrCodeCancel)
 				})
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
 				c.wantHead()
-				if code := c.wantReset(); code != http2.ErrCodeInternal {
-					m.Errorf("it was reset with %v", code)
-				}
+				c.wantResetWith(http2.ErrCodeInternal)
 			},
 			took: 30 * time.Second, events: []seen{{200, 1, refusal.Timeout}}, kept: 1,
 		},
@@ -404,9 +382,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 			play: func(m *met) {
 				m.serve2(func(e *peer2) {
 					e.head(e.wantAsked("GET"), false, ":status", "200")
-					if code := e.wantReset(); code != http2.ErrCodeCancel {
-						m.Errorf("the endpoint's stream was reset with %v", code)
-					}
+					e.wantResetWith(http2.ErrCodeCancel)
 				})
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
@@ -445,9 +421,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, true, "GET", "/")
 				c.wantHead()
 				c.wantData(4)
-				if code := c.wantReset(); code != http2.ErrCodeEnhanceYourCalm {
-					m.Errorf("it was reset with %v", code)
-				}
+				c.wantResetWith(http2.ErrCodeEnhanceYourCalm)
 			},
 			took: time.Second, events: []seen{{200, 1, refusal.UpstreamFailed}}, kept: 1,
 		},
@@ -465,9 +439,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
 				c.wantHead()
-				if code := c.wantReset(); code != http2.ErrCodeInternal {
-					m.Errorf("it was reset with %v", code)
-				}
+				c.wantResetWith(http2.ErrCodeInternal)
 			},
 			took: time.Second, events: []seen{{200, 1, refusal.UpstreamFailed}},
 		},
