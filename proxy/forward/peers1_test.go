@@ -89,7 +89,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				})
 				c := m.caller1()
 				c.say(post1)
-				time.Sleep(50 * time.Second)
+				m.pass(50 * time.Second)
 				c.sayEach("0123456789abcdefghij", 50*time.Second)
 				c.served("ok")
 			},
@@ -116,7 +116,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 					m.Fatal(err)
 				}
 				for range 256 {
-					time.Sleep(2 * time.Second)
+					m.pass(2 * time.Second)
 					io.CopyN(io.Discard, r.Body, 1<<10)
 				}
 			},
@@ -131,7 +131,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				m.meanwhile(func() {
 					r, err := http.ReadResponse(c.in, nil)
 					for err == nil {
-						time.Sleep(time.Minute)
+						m.pass(time.Minute)
 						_, err = io.CopyN(io.Discard, r.Body, 1<<10)
 					}
 				})
@@ -148,7 +148,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				e := m.endpoint1()
 				http.ReadRequest(e.in)
 				io.ReadFull(e.in, make([]byte, 5))
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.conn.Reset()
 				e.ended(io.EOF)
 			},
@@ -161,7 +161,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				e := m.endpoint1()
 				e.asked("GET")
 				e.say(half1)
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.conn.Reset()
 				e.ended(io.EOF)
 			},
@@ -173,7 +173,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				c := m.caller1()
 				c.say(get1)
 				c.served("ok")
-				time.Sleep(time.Minute)
+				m.pass(time.Minute)
 				c.conn.Close()
 			},
 			took: time.Minute, events: []seen{{200, 1, refusal.None}}, kept: 1,
@@ -225,7 +225,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 						return
 					}
 					for range 256 {
-						time.Sleep(2 * time.Second)
+						m.pass(2 * time.Second)
 						io.CopyN(io.Discard, r.Body, 1<<10)
 					}
 					e.say(ok1)
@@ -292,7 +292,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				m.serve(func(e *peer1) {
 					e.asked("GET")
 					e.say("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0")
-					time.Sleep(time.Hour)
+					m.pass(time.Hour)
 					e.sayEach("123456789abcdefghij", time.Hour)
 				})
 				c := m.caller1()
@@ -303,7 +303,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 		},
 		"it resets its connection in mid-answer": {
 			play: func(m *met) {
-				m.serve(func(e *peer1) { e.asked("GET"); e.say(half1); time.Sleep(time.Second); e.conn.Reset() })
+				m.serve(func(e *peer1) { e.asked("GET"); e.say(half1); m.pass(time.Second); e.conn.Reset() })
 				c := m.caller1()
 				c.say(get1)
 				c.cutShort("half")
@@ -319,7 +319,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				e.say(ok1)
 				c.served("ok")
 				e.conn.Close()
-				time.Sleep(time.Minute)
+				m.pass(time.Minute)
 				m.serve(func(e *peer1) { e.asked("POST"); e.say(ok1) })
 				c.say(post1 + "0123456789abcdefghij")
 				c.served("ok")
@@ -328,7 +328,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 		},
 		"it closes after the request was written, which may have been acted upon": {
 			play: func(m *met) {
-				m.serve(func(e *peer1) { e.asked("POST"); time.Sleep(time.Second); e.conn.Close() })
+				m.serve(func(e *peer1) { e.asked("POST"); m.pass(time.Second); e.conn.Close() })
 				c := m.caller1()
 				c.say(post1 + "0123456789abcdefghij")
 				c.refused(http.StatusBadGateway, "upstream_failed", false)
@@ -341,7 +341,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP1(t *testing.T) {
 				c.say(get1)
 				e := m.endpoint1()
 				e.asked("GET")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				e.conn.Close()
 				e = m.endpoint1()
 				e.asked("GET")

@@ -95,7 +95,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 						if _, err := m.caller.Write([]byte{b}); err != nil {
 							return
 						}
-						time.Sleep(time.Second)
+						m.pass(time.Second)
 					}
 				})
 				for { // SETTINGS are not acknowledged in the midst of a frame
@@ -205,7 +205,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, true, "GET", "/")
 				m.meanwhile(func() {
 					for c.framer.WriteWindowUpdate(1, 1) == nil {
-						time.Sleep(20 * time.Second)
+						m.pass(20 * time.Second)
 					}
 				})
 				if code := <-gone; code != http2.ErrCodeCancel {
@@ -238,7 +238,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 					}
 					ended = data.StreamEnded()
 					if got += len(data.Data()); got >= 65535 && !ended {
-						time.Sleep(20 * time.Second)
+						m.pass(20 * time.Second)
 						c.framer.WriteWindowUpdate(1, 1<<10)
 					}
 				}
@@ -253,7 +253,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				e := m.endpoint2()
 				e.wantAsked("POST")
 				e.wantData(5)
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.framer.WriteRSTStream(1, http2.ErrCodeCancel)
 				e.wantResetWith(http2.ErrCodeCancel)
 			},
@@ -266,7 +266,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				e := m.endpoint2()
 				e.head(e.wantAsked("GET"), false, ":status", "200")
 				c.wantHead()
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.framer.WriteRSTStream(1, http2.ErrCodeCancel)
 				e.wantResetWith(http2.ErrCodeCancel)
 			},
@@ -279,7 +279,7 @@ func TestCallersThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				e := m.endpoint2()
 				e.head(e.wantAsked("GET"), false, ":status", "200")
 				c.wantHead()
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				m.caller.Reset()
 				e.wantResetWith(http2.ErrCodeCancel)
 			},
@@ -398,7 +398,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 					s := e.wantAsked("GET")
 					e.head(s, false, ":status", "200")
 					for i, b := range []byte("0123456789") {
-						time.Sleep(time.Hour)
+						m.pass(time.Hour)
 						e.framer.WriteData(s, i == 9, []byte{b})
 					}
 				})
@@ -414,7 +414,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 					s := e.wantAsked("GET")
 					e.head(s, false, ":status", "200")
 					e.framer.WriteData(s, false, []byte("half"))
-					time.Sleep(time.Second)
+					m.pass(time.Second)
 					e.framer.WriteRSTStream(s, http2.ErrCodeEnhanceYourCalm)
 				})
 				c := m.caller2()
@@ -431,7 +431,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 					s := e.wantAsked("GET")
 					e.head(s, false, ":status", "200")
 					e.framer.WriteData(s, false, []byte("half"))
-					time.Sleep(time.Second)
+					m.pass(time.Second)
 					if conn, ok := e.conn.(*testconn.Conn); ok {
 						conn.Reset()
 					}
@@ -467,9 +467,9 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				}
 				e := m.endpoint2()
 				e.wantAsked("POST")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.ask(3, true, "POST", "/")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				m.serve2(func(e *peer2) { e.answer(e.wantAsked("POST"), "ok") })
 				e.conn.Close()
 				got := map[uint32]string{}
@@ -493,7 +493,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, true, "POST", "/")
 				e := m.endpoint2()
 				e.wantAsked("POST")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				e.framer.WriteGoAway(0, http2.ErrCodeNo, nil)
 				e.conn.Close()
 				m.serve2(func(e *peer2) { e.answer(e.wantAsked("POST"), "ok") })
@@ -507,7 +507,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, true, "POST", "/")
 				e := m.endpoint2()
 				e.wantAsked("POST")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				e.conn.Close()
 				c.wantAnswer("502", "")
 			},
@@ -519,7 +519,7 @@ func TestEndpointsThatAreSlowOrLeaveOnHTTP2(t *testing.T) {
 				c.ask(1, true, "GET", "/")
 				e := m.endpoint2()
 				e.wantAsked("GET")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				e.conn.Close()
 				m.serve2(func(e *peer2) { e.answer(e.wantAsked("GET"), "ok") })
 				c.wantAnswer("200", "ok")

@@ -49,7 +49,7 @@ func TestPeersThatAreSlowOrLeaveFromHTTP2ToHTTP1(t *testing.T) {
 		},
 		"the endpoint resets its connection in mid-answer": {
 			play: func(m *met) {
-				m.serve(func(e *peer1) { e.asked("GET"); e.say(half1); time.Sleep(time.Second); e.conn.Reset() })
+				m.serve(func(e *peer1) { e.asked("GET"); e.say(half1); m.pass(time.Second); e.conn.Reset() })
 				c := m.caller2()
 				c.ask(1, true, "GET", "/")
 				c.wantHead()
@@ -109,7 +109,7 @@ func TestPeersThatAreSlowOrLeaveFromHTTP2ToHTTP1(t *testing.T) {
 				c.framer.WriteData(1, false, []byte("01234"))
 				e := m.endpoint1()
 				http.ReadRequest(e.in)
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.framer.WriteRSTStream(1, http2.ErrCodeCancel)
 				if _, err := io.ReadAll(e.in); err != nil {
 					m.Errorf("the endpoint's connection ended with %v", err)
@@ -155,7 +155,7 @@ func TestPeersThatAreSlowOrLeaveFromHTTP1ToHTTP2(t *testing.T) {
 					s := e.wantAsked("GET")
 					e.head(s, false, ":status", "200")
 					e.framer.WriteData(s, false, []byte("half"))
-					time.Sleep(time.Second)
+					m.pass(time.Second)
 					e.framer.WriteRSTStream(s, http2.ErrCodeInternal)
 				})
 				c := m.caller1()
@@ -170,7 +170,7 @@ func TestPeersThatAreSlowOrLeaveFromHTTP1ToHTTP2(t *testing.T) {
 				c.say(get1)
 				e := m.endpoint2()
 				e.head(e.wantAsked("GET"), false, ":status", "200")
-				time.Sleep(time.Second)
+				m.pass(time.Second)
 				c.conn.Reset()
 				e.wantResetWith(http2.ErrCodeCancel)
 			},

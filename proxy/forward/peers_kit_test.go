@@ -65,6 +65,9 @@ type met struct {
 // meanwhile does something that ends when the connections do.
 func (m *met) meanwhile(act func()) { m.others.Go(act) }
 
+// pass lets the bubble's time pass.
+func (m *met) pass(d time.Duration) { time.Sleep(d) }
+
 // counts are the limits that were exceeded.
 type counts struct {
 	mu    sync.Mutex
