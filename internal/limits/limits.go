@@ -46,7 +46,7 @@ type Set struct {
 	HeaderTime   time.Duration // from the first byte of a head to its last
 	Handshake    time.Duration // of mesh TLS
 	BodyIdle     time.Duration // between bytes of a request's content on HTTP/1.1
-	SendIdle     time.Duration // that a peer takes nothing of what is to be sent to it
+	SendIdle     time.Duration // that a peer has to take what is sent to it in one piece
 	Idle         time.Duration // between requests of a connection
 	HalfClosed   time.Duration // without a byte, of TCP that one side has ended
 	Grace        time.Duration // that a caller on an undeclared port has to speak before its server is dialled

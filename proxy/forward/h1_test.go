@@ -453,3 +453,23 @@ func TestAnEndpointThatAnswersEarlyAndDoesNotReadHoldsNobody(t *testing.T) {
 		t.Errorf("%d connections, want another one for the second request", n)
 	}
 }
+
+// exceeded gets the name of each limit that was exceeded.
+type exceeded chan limits.Name
+
+func (e exceeded) Exceeded(name limits.Name) { e <- name }
+
+func TestAnIdleConnectionIsClosedAndCounted(t *testing.T) {
+	over := make(exceeded, 10)
+	app := httpApp(t, func(http.ResponseWriter, *http.Request) {})
+	p := newPair(t, asHTTP, app, settings{limits: limits.Set{Idle: 100 * time.Millisecond}, count: over})
+	c := newTalk(t, p)
+	c.say("GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
+	c.hear("GET")
+	if _, err := c.in.ReadByte(); err != io.EOF {
+		t.Errorf("the connection ended with %v", err)
+	}
+	if name := <-over; name != limits.Idle {
+		t.Errorf("limit %s was exceeded", name)
+	}
+}

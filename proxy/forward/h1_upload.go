@@ -5,6 +5,7 @@ package forward
 import (
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -270,11 +271,18 @@ func (u *upload) pass() bool {
 	to, more := u.took(p, err)
 	ok := true
 	if to != nil {
-		_, err := to.Write(p)
-		ok = err == nil
+		_, err = to.Write(p)
 	}
 	conn.Discard(peeked)
-	ok = ok && (to == nil || u.follow(to, more))
+	if to != nil {
+		if err == nil {
+			err = u.follow(to, more)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			to.Interrupt() // who takes nothing may never answer either
+		}
+		ok = err == nil
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !ok && u.to == to {
@@ -298,17 +306,16 @@ func (u *upload) took(p []byte, err error) (to endpointConn, more bool) {
 	return u.to, err == nil
 }
 
-// follow sends what was written, unless more goes with it, and the end of the content if that was it. It says whether
-// that went well.
-func (u *upload) follow(to endpointConn, more bool) bool {
+// follow sends what was written, unless more goes with it, and the end of the content if that was it.
+func (u *upload) follow(to endpointConn, more bool) error {
 	if !more {
-		if to.End(u.d.x.requestTrailer(u.d.conn.Trailer())) != nil {
-			return false
+		if err := to.End(u.d.x.requestTrailer(u.d.conn.Trailer())); err != nil {
+			return err
 		}
 	} else if here, _ := u.d.conn.Peek(); len(here) > 0 {
-		return true
+		return nil
 	}
-	return to.Flush() == nil
+	return to.Flush()
 }
 
 // end stops the second goroutine, if it runs, and gives up what is held. It says whether the content has come to its end.

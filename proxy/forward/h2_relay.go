@@ -176,7 +176,7 @@ func (r *h2relay) Reset(why *http2.StreamError) {
 	switch {
 	case r.ended && r.waiting == 0:
 		// It has its answer, and does not want to send the rest.
-	case why.FromPeer || why.Gone:
+	case why.FromPeer || why.Gone || why.Code == http2.Cancel: // it left, or takes nothing any more
 		r.refuse(&refusal.Error{Reason: refusal.CallerGone, Cause: why}, nil)
 	default:
 		r.refuse(&refusal.Error{Reason: refusal.BadRequest, Detail: why.Detail, Cause: why}, new(message.Head))

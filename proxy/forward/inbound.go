@@ -48,26 +48,14 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 }
 
 // Serve implements Server.
-func (in *Inbound) Serve(ctx context.Context, c *Conn) {
-	defer c.Close()
-	done, ok := in.begin(c)
-	if !ok {
-		return
-	}
-	defer done()
-	if h := in.open(ctx, c); h != nil {
-		defer h.finish()
-		in.http(ctx, h)
-	}
-}
+func (in *Inbound) Serve(ctx context.Context, c *Conn) Rest { return in.serve(ctx, c, in.open) }
 
 // open finds out what a connection is and carries what is not HTTP. It returns what is: that waits for requests on a stack
 // that nothing else stands on.
 func (in *Inbound) open(ctx context.Context, c *Conn) *served {
 	policy := in.Tables.Inbound(c.Destination.Port())
 	if policy == nil {
-		in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})
-		return nil
+		return in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})
 	}
 	k := &call{in: in, conn: c, content: c.Peeker, policy: policy, port: c.Destination.Port()}
 	strict := policy.Authorizer.Mode(in.Clock()) == meshconfig.MTLSMode_MTLS_MODE_STRICT

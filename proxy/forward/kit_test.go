@@ -94,6 +94,7 @@ type settings struct {
 	clock       func() time.Time
 	observer    observe.Observer // instead of a recorder
 	budget      *limits.Budget
+	count       limits.Counter
 }
 
 // start runs one direction of a proxy with an identity until the test ends.
@@ -115,7 +116,7 @@ func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s 
 	p.tables = table.New(table.Options{Upstreams: p.upstreams, Observer: s.observer, Hold: 200 * time.Millisecond})
 	options := forward.Options{
 		Tables: p.tables, Upstreams: p.upstreams, Credentials: p.credentials, Observer: s.observer, Log: logr.Discard(),
-		Clock: s.clock, Peek: listener.Peek, Limits: s.limits, Budget: s.budget,
+		Clock: s.clock, Peek: listener.Peek, Limits: s.limits, Budget: s.budget, Count: s.count,
 	}
 	if inbound {
 		p.server = forward.NewInbound(options)
@@ -138,9 +139,12 @@ func start(t testing.TB, ca *testpki.Authority, id identity.ID, inbound bool, s 
 func (p *proxy) listen(destination netip.AddrPort) netip.AddrPort {
 	p.Helper()
 	return accept(p.TB, func(c net.Conn) {
-		p.server.Serve(p.Context(), &forward.Conn{
+		rest := p.server.Serve(p.Context(), &forward.Conn{
 			Peeker: listener.Peek(c), Source: addrOf(c.RemoteAddr()), Destination: destination,
 		})
+		for rest != nil {
+			rest = rest()
+		}
 	})
 }
 

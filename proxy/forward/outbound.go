@@ -24,18 +24,7 @@ func NewOutbound(options Options) *Outbound {
 }
 
 // Serve implements Server.
-func (o *Outbound) Serve(ctx context.Context, c *Conn) {
-	defer c.Close()
-	done, ok := o.begin(c)
-	if !ok {
-		return
-	}
-	defer done()
-	if h := o.open(ctx, c); h != nil {
-		defer h.finish()
-		o.side.http(ctx, h)
-	}
-}
+func (o *Outbound) Serve(ctx context.Context, c *Conn) Rest { return o.serve(ctx, c, o.open) }
 
 // open finds out where a connection goes and what it is, and carries what is not HTTP. It returns what is: that waits for
 // requests on a stack that nothing else stands on.
@@ -43,19 +32,20 @@ func (o *Outbound) open(ctx context.Context, c *Conn) *served {
 	destination, err := o.Tables.Lookup(ctx, c.Destination)
 	if err != nil {
 		series, labels := o.Tables.Unrouted().Of("")
-		o.refuse(ctx, c, asRefusal(err), series, labels)
-		return nil
+		return o.refuse(ctx, c, asRefusal(err), series, labels)
 	}
 	var h *served
 	if port := destination.Port(); port != nil {
 		h = o.carry(ctx, c, destination, port)
 	} else {
 		series, labels := o.Tables.Unrouted().Of("")
-		o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), series, labels)
+		h = o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), series, labels)
 	}
 	if h == nil {
 		destination.Release()
+		return nil
 	}
+	h.over = destination.Release
 	return h
 }
 
@@ -102,6 +92,6 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 func (o *Outbound) http(c *Conn, d *table.Destination, port *table.Port, protocol Protocol) *served {
 	series, labels := port.Series.Of("")
 	return &served{
-		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels, over: d.Release,
+		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels,
 	}
 }

@@ -11,7 +11,10 @@
 //
 //	out, in := forward.NewOutbound(options), forward.NewInbound(options)
 //	// for every accepted connection, in a goroutine of the listener:
-//	out.Serve(ctx, &forward.Conn{Peeker: listener.Peek(c), Source: src, Destination: dst})
+//	rest := out.Serve(ctx, &forward.Conn{Peeker: listener.Peek(c), Source: src, Destination: dst})
+//	for rest != nil { // in another goroutine, or in the same
+//		rest = rest()
+//	}
 package forward
 
 import (
@@ -98,10 +101,15 @@ type Options struct {
 	Budget *limits.Budget
 }
 
+// Rest goes on with a connection, as Serve does. It must be called, once, and had best be in a new goroutine: it waits, and
+// its stack need not grow for that.
+type Rest func() Rest
+
 // Server is what the listener sees of either direction.
 type Server interface {
-	// Serve carries the connection until it ends, and closes it. It returns when ctx ends, too: that cuts the connection.
-	Serve(ctx context.Context, c *Conn)
+	// Serve carries the connection until it ends, and closes it: then it returns nil. When ctx ends the connection is cut.
+	// One that waits for its caller may rest before.
+	Serve(ctx context.Context, c *Conn) Rest
 	// Drain asks callers to leave: HTTP/1.1 answers say "Connection: close" and HTTP/2 connections get GOAWAY. Connections
 	// that come later are served all the same. It does not wait and may be called twice.
 	Drain()

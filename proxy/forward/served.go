@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/identity"
+	"github.com/heddle-mesh/heddle/proxy/http1"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/table"
@@ -36,16 +37,54 @@ type served struct {
 
 	live liveConn // what is being carried on it inbound
 	over func()   // lets go of what is held for it; or nil
+	done func()   // says that it is served no more
+
+	// Of HTTP/1.1.
+	side  *side
+	one   *http1.Conn
+	until time.Time   // how long a request is waited for
+	stop  func() bool // what closes it when its context ends
+}
+
+// serve carries a connection. Open finds out what it is, carries what is not HTTP, and returns what is.
+func (s *side) serve(ctx context.Context, c *Conn, open func(context.Context, *Conn) *served) (rest Rest) {
+	done, ok := s.begin(c)
+	if !ok {
+		c.Close()
+		return nil
+	}
+	var h *served
+	defer func() {
+		switch {
+		case rest != nil:
+		case h != nil:
+			h.finish()
+		default:
+			done()
+			c.Close()
+		}
+	}()
+	if h = open(ctx, c); h != nil {
+		h.done = done
+		rest = s.http(ctx, h)
+	}
+	return rest
 }
 
 // finish ends it.
 func (c *served) finish() {
+	if c.one != nil {
+		c.stop()
+		c.one.Free()
+	}
 	if c.content != c.Peeker {
 		c.content.Close()
 	}
 	if c.over != nil {
 		c.over()
 	}
+	c.done()
+	c.Close()
 }
 
 // caller is who calls, as authorization wants it.
@@ -82,11 +121,11 @@ func (s *side) leave(c *served, now time.Time) bool {
 	return s.leaving.Load() || !c.expires.IsZero() && !now.Before(c.expires)
 }
 
-// http speaks HTTP with a caller until its connection ends.
-func (s *side) http(ctx context.Context, c *served) {
+// http speaks HTTP with a caller until its connection ends or rests.
+func (s *side) http(ctx context.Context, c *served) Rest {
 	if c.protocol == HTTP1 {
-		s.serveHTTP1(ctx, c)
-		return
+		return s.serveHTTP1(ctx, c)
 	}
 	s.serveHTTP2(ctx, c)
+	return nil
 }

@@ -109,15 +109,17 @@ func detect(ctx context.Context, p Peeker, wait time.Duration) (Protocol, error)
 	return p.Detect(ctx)
 }
 
-// refuse ends a connection that is not carried. A caller that speaks HTTP is told why.
-func (s *side) refuse(ctx context.Context, c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels) {
+// refuse ends a connection that is not carried, unless its caller speaks HTTP and can be told why: that is returned.
+func (s *side) refuse(
+	ctx context.Context, c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels,
+) *served {
 	const patience = 250 * time.Millisecond // a caller that speaks first has spoken by then
 	protocol, err := detect(ctx, c, patience)
 	if err == nil && (protocol == HTTP1 || protocol == HTTP2) {
-		s.http(ctx, &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels})
-		return
+		return &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels}
 	}
 	s.report(c, why, series, labels)
+	return nil
 }
 
 // report says that a connection was refused that is not HTTP.

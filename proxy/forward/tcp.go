@@ -41,8 +41,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	stream, why := l.dial(ctx, alpn)
 	if why != nil {
 		if alpn == upstream.ALPNDetect {
-			o.refuse(ctx, c, why, series, labels)
-			return nil
+			return o.refuse(ctx, c, why, series, labels)
 		}
 		finish(why)
 		return nil

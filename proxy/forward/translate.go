@@ -5,6 +5,7 @@ package forward
 import (
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -128,9 +129,11 @@ func (x *translated) mayTunnel() bool {
 
 // write writes the content of the request.
 func (x *translated) write() {
-	if x.isEmpty() && x.conn.Flush() != nil {
-		x.stop()
-		return
+	if x.isEmpty() {
+		if err := x.conn.Flush(); err != nil {
+			x.stop(err)
+			return
+		}
 	}
 	for {
 		p, end, ok := x.next()
@@ -176,7 +179,7 @@ func (x *translated) next() (p []byte, end, ok bool) {
 func (x *translated) wrote(n int, end bool, err error) bool {
 	x.budget().Give(n)
 	if err != nil {
-		x.stop()
+		x.stop(err)
 		return false
 	}
 	if end {
@@ -201,8 +204,12 @@ func (x *translated) breakOff(err error) {
 	x.Reset(http2.Cancel)
 }
 
-// stop notes that the server takes no more of the request. It may answer all the same.
-func (x *translated) stop() {
+// stop notes that the server takes no more of the request. It may answer all the same, unless it has taken nothing for too
+// long.
+func (x *translated) stop(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.conn.Interrupt()
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stopped = true

@@ -215,7 +215,7 @@ func (s *streamed) ReadResponse(h, request *message.Head) error {
 	h.Fields = fields
 	s.heads = s.heads[1:]
 	_, wanted := s.request.Get("te") // which is "trailers" by now
-	keepTrailer(h, wanted)
+	keepTrailer(h, wanted && !s.request.HTTP10)
 	s.agree(h)
 	return nil
 }

@@ -104,6 +104,16 @@ func (c *Conn) Wait(until time.Time) error {
 	return err
 }
 
+// Rest makes ready for waiting below the connection, by socket.Rest, until a time. A Wait must follow, which tells how that
+// went.
+func (c *Conn) Rest(until time.Time) {
+	if c.in.buf != nil && c.in.r == c.in.w { // a record of TLS had begun, but nothing of it came
+		c.in.buf.free()
+		c.in.buf = nil
+	}
+	c.arm(until)
+}
+
 // next reads the first bytes of a message, and holds no buffer before they are here.
 func (c *Conn) next() error {
 	in := &c.in

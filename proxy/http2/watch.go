@@ -100,7 +100,7 @@ func (c *Conn) lookAtStreams() {
 	w := &c.watch
 	if len(c.streams) > 0 || w.opened != c.last {
 		w.opened, w.idle = c.last, 0
-	} else if w.idle += watchTime; w.idle >= c.set.Idle && c.stage == open {
+	} else if w.idle += watchTime; w.idle >= c.set.Idle && c.stage == open && !c.client {
 		c.exceeded(limits.Idle)
 		c.drain()
 	}

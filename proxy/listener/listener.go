@@ -170,41 +170,67 @@ func (l *Listener) admit(ctx context.Context, c net.Conn) {
 	}
 	l.opts.Events.Opened()
 	l.watch.Add(tcp)
+	a := &admitted{listener: l, conn: tcp, source: source}
 	l.carried.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				// One connection's fault is not the others'.
-				l.opts.Events.Panicked()
-				l.opts.Log.Error(fmt.Errorf("panic: %v", p), "Dropped a connection for a fault of the proxy", "stack", string(debug.Stack()))
-			}
-			l.watch.Remove(tcp)
-			_ = c.Close()
-			l.connections.Add(-1)
-			l.opts.Files.Give(filesEach)
-			l.sources.leave(source)
-			l.opts.Events.Closed()
-		}()
-		l.carry(ctx, tcp)
+		defer a.pause()
+		a.rest = l.carry(ctx, tcp)
 	})
 }
 
-func (l *Listener) carry(ctx context.Context, c *net.TCPConn) {
+// admitted is a connection that is carried.
+type admitted struct {
+	listener *Listener
+	conn     *net.TCPConn
+	source   netip.Addr
+	rest     forward.Rest // what goes on with it
+}
+
+// wake goes on with a connection that rests.
+func (a *admitted) wake() {
+	rest := a.rest
+	a.rest = nil
+	defer a.pause()
+	a.rest = rest()
+}
+
+// pause is run when a goroutine has done what there was to do. One that rests goes on in another one: Go never makes a stack
+// as small again as that of a new goroutine, and to carry a request, or to shake hands, takes several times as much.
+func (a *admitted) pause() {
+	l := a.listener
+	if p := recover(); p != nil {
+		// One connection's fault is not the others'.
+		l.opts.Events.Panicked()
+		l.opts.Log.Error(fmt.Errorf("panic: %v", p), "Dropped a connection for a fault of the proxy", "stack", string(debug.Stack()))
+	}
+	if a.rest != nil {
+		l.carried.Go(a.wake)
+		return
+	}
+	l.watch.Remove(a.conn)
+	_ = a.conn.Close()
+	l.connections.Add(-1)
+	l.opts.Files.Give(filesEach)
+	l.sources.leave(a.source)
+	l.opts.Events.Closed()
+}
+
+func (l *Listener) carry(ctx context.Context, c *net.TCPConn) forward.Rest {
 	dst, err := l.opts.OriginalDestination(c)
 	if err != nil {
 		l.refuse(c, NotRedirected, err)
-		return
+		return nil
 	}
 	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
 	local := l.opts.Local != nil && l.opts.Local(dst.Addr())
 	if local && slices.Contains(l.opts.OwnPorts, dst.Port()) {
 		l.refuse(c, NotRedirected, fmt.Errorf("port %d is the proxy's own", dst.Port()))
-		return
+		return nil
 	}
 	if l.opts.OnlyLocal && !local {
 		l.refuse(c, NotRedirected, fmt.Errorf("%v is not an address of this pod", dst.Addr()))
-		return
+		return nil
 	}
-	l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(socket.Cheap(c)), Source: remote(c), Destination: dst})
+	return l.opts.Server.Serve(ctx, &forward.Conn{Peeker: Peek(socket.Cheap(c)), Source: remote(c), Destination: dst})
 }
 
 func remote(c net.Conn) netip.AddrPort {

@@ -43,17 +43,25 @@ func selfSigned(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// server is a forward.Server whose Serve is a function.
+// server is a forward.Server whose Serve is a function, or begins with a rest.
 type server struct {
 	serve    func(context.Context, *forward.Conn)
+	rest     func(*forward.Conn) forward.Rest
 	mu       sync.Mutex
 	active   int
 	drained  int
 	shutdown int
 }
 
-func (s *server) Serve(ctx context.Context, c *forward.Conn) { s.serve(ctx, c) }
-func (s *server) Drain()                                     { s.mu.Lock(); defer s.mu.Unlock(); s.drained++ }
+func (s *server) Serve(ctx context.Context, c *forward.Conn) forward.Rest {
+	if s.rest != nil {
+		return s.rest(c)
+	}
+	s.serve(ctx, c)
+	return nil
+}
+
+func (s *server) Drain() { s.mu.Lock(); defer s.mu.Unlock(); s.drained++ }
 
 func (s *server) Active() int { s.mu.Lock(); defer s.mu.Unlock(); return s.active }
 

@@ -29,23 +29,49 @@ func Wait(c net.Conn) error {
 	case *TLS:
 		return c.wait()
 	case *net.TCPConn:
-		raw, err := c.SyscallConn()
-		if err != nil {
-			return err
-		}
-		var broken error
-		waited := raw.Read(func(fd uintptr) bool {
-			var ready bool
-			ready, broken = Readable(fd)
-			return ready
-		})
-		if waited != nil {
-			return waited
-		}
-		return fault("read", c, broken)
+		return waitTCP(c)
 	}
 	return nil
 }
+
+func waitTCP(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var broken error
+	waited := raw.Read(func(fd uintptr) bool {
+		var ready bool
+		ready, broken = Readable(fd)
+		return ready
+	})
+	if waited != nil {
+		return waited
+	}
+	return fault("read", c, broken)
+}
+
+// Rest waits until there may be something to be read, the end or an error; reading tells. It needs little of the stack: a
+// goroutine that does little else keeps the 2 KiB that it began with. Of what it does not know it returns at once.
+func Rest(c net.Conn) {
+	c = inner(c)
+	if t, ok := c.(*TLS); ok {
+		if t.tells() || t.records.here() > 0 {
+			return
+		}
+		c = inner(t.records.Conn)
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		raw.Read(stirs) //nolint:errcheck // reading tells
+	}
+}
+
+// stirs is Readable for who needs little of the stack.
+func stirs(fd uintptr) bool { return sysPeek(fd) != syscall.EAGAIN }
 
 // Readable says whether a read of a socket would not block. An error is told once: reading afterwards gives an end.
 func Readable(fd uintptr) (bool, error) {

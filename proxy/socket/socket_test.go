@@ -14,6 +14,47 @@ import (
 	"github.com/heddle-mesh/heddle/internal/limits"
 )
 
+// Rest waits for whatever a read would return with, and takes nothing of it.
+func TestRest(t *testing.T) {
+	for name, newLink := range links(t, nil) {
+		for what, stir := range map[string]func(link){
+			"bytes":        func(l link) { io.WriteString(l.theirs, "x") },
+			"the end":      func(l link) { l.theirs.CloseWrite() },
+			"a reset":      func(l link) { Reset(l.theirs) },
+			"too late":     func(l link) { l.ours.SetReadDeadline(time.Unix(1, 0)) },
+			"closed by us": func(l link) { Reset(l.ours) },
+		} {
+			t.Run(what+" of "+name, func(t *testing.T) {
+				l := newLink()
+				rested := make(chan struct{})
+				go func() {
+					defer close(rested)
+					Rest(l.ours)
+				}()
+				timer := time.NewTimer(20 * time.Millisecond)
+				defer timer.Stop()
+				select {
+				case <-rested:
+					t.Error("it did not wait")
+				case <-timer.C:
+				}
+				stir(l)
+				<-rested
+				if what == "bytes" {
+					want(t, l.ours, []byte("x"))
+				}
+			})
+		}
+	}
+	t.Run("what crypto/tls holds", func(t *testing.T) {
+		ours, theirs := tlsPair(t, nil, nil)
+		io.WriteString(theirs, "xyz")
+		want(t, ours, []byte("x"))
+		Rest(ours)
+		want(t, ours, []byte("yz"))
+	})
+}
+
 func TestWait(t *testing.T) {
 	budget := limits.NewBudget(64 << 20)
 	for name, newLink := range links(t, budget) {

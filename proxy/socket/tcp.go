@@ -37,7 +37,7 @@ func (c *TCP) NetConn() net.Conn { return c.TCPConn }
 func (c *TCP) Under() net.Conn { return c.TCPConn }
 
 // most is how much is read or written by one call: the scheduler waits for that.
-const most = 64 << 10
+const most = large // four records of TLS at once
 
 // transfer is one read or write.
 type transfer struct {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,8 +72,9 @@ func (w *Watch) look() {
 	}
 	silence := w.silence()
 	w.mu.Unlock()
+	var info unix.TCPInfo
 	for _, c := range all {
-		if vanished(c, silence) {
+		if vanished(c, silence, &info) {
 			Reset(c)
 		}
 	}
@@ -85,7 +87,7 @@ func (w *Watch) look() {
 
 // vanished says whether nothing was acknowledged for some time, although it was sent again and again: the time alone would
 // be that of a connection which was idle until now.
-func vanished(c *net.TCPConn, silence time.Duration) bool {
+func vanished(c *net.TCPConn, silence time.Duration, info *unix.TCPInfo) bool {
 	const first = 200 * time.Millisecond // TCP waits so long at least before it sends again, and then twice as long each time
 	var again uint8
 	for wait := first; wait < silence/2; wait *= 2 {
@@ -97,8 +99,12 @@ func vanished(c *net.TCPConn, silence time.Duration) bool {
 	}
 	gone := false
 	err = raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		gone = err == nil && info.Unacked > 0 && info.Retransmits >= again && int64(info.Last_ack_recv) >= silence.Milliseconds()
+		// unix.GetsockoptTCPInfo would make one for each connection: enough garbage for an idle proxy to collect it for ever.
+		*info = unix.TCPInfo{}
+		size := uint32(unix.SizeofTCPInfo)
+		_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+			uintptr(unsafe.Pointer(info)), uintptr(unsafe.Pointer(&size)), 0)
+		gone = errno == 0 && info.Unacked > 0 && info.Retransmits >= again && int64(info.Last_ack_recv) >= silence.Milliseconds()
 	})
 	return err == nil && gone
 }

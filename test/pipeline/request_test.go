@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/test/gen"
 	"github.com/heddle-mesh/heddle/test/shop/paymentsapi"
 )
@@ -22,7 +23,7 @@ func TestObjectsInARequestOut(t *testing.T) {
 	headless := gen.Service(namespace, "peers", gen.Headless(), gen.Selector("app", "cart"), gen.Port("http", httpPort, httpPort))
 	undeclared := gen.Service(namespace, "any", gen.ClusterIP("10.96.0.9"), gen.Selector("app", "any"),
 		gen.Port("a", 80, httpPort), gen.Port("b", 70, tcpPort))
-	m.apply(headless, undeclared)
+	m.apply(headless, undeclared, gen.ServiceProfile(namespace, "cart-v2", "cart-v2", gen.Protocol(80, v1alpha1.ProtocolHTTP1)))
 	m.run(pod("old", 4, 1, gen.Unmeshed()), pod("any", 9, 1))
 	m.apply(service("old", 4))
 	m.settle()
@@ -35,7 +36,8 @@ func TestObjectsInARequestOut(t *testing.T) {
 		by, proto, who string
 	}{
 		"HTTP/1.1 to a Service":               {one, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
-		"HTTP/2 to a Service of HTTP/1.1":     {two, "http://cart.shop/a", "cart-1", "HTTP/1.1", webIdentity},
+		"HTTP/2 to a Service of HTTP":         {two, "http://cart.shop/a", "cart-1", "HTTP/2.0", webIdentity},
+		"HTTP/2 to a Service of HTTP/1.1":     {two, "http://cart-v2.shop/a", "cart-v2-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a headless Service":      {one, "http://peers.shop:8080/a", "cart-1", "HTTP/1.1", webIdentity},
 		"HTTP/1.1 to a pod":                   {one, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},
 		"HTTP/2 to a pod of HTTP/1.1":         {two, "http://10.0.3.1:8080/a", "cart-v2-1", "HTTP/1.1", webIdentity},

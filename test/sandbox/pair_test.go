@@ -27,9 +27,13 @@ func TestAPairCarriesARequestUnderTheCallersIdentity(t *testing.T) {
 		t.Errorf("%q: want %q", body, want)
 	}
 	admin := s.awaitLine("^server .* admin=(\\S+) ")[0]
-	if _, page := get(&http.Transport{}, "http://"+admin+"/metrics"); !strings.Contains(page, `direction="inbound",mtls="true",response_class="2xx"`) {
-		t.Errorf("the server side has no request on mutual TLS: %s", page)
-	}
+	await(t, func() string { // it counts a request when its answer has gone
+		const counted = `direction="inbound",mtls="true",response_class="2xx"`
+		if _, page := get(&http.Transport{}, "http://"+admin+"/metrics"); !strings.Contains(page, counted) {
+			return "the server side has no request on mutual TLS: " + page
+		}
+		return ""
+	})
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) != 1 {
 		t.Errorf("temporary files of a sandbox that runs: %v %v", left, err)
 	}
