@@ -17,12 +17,17 @@ import (
 
 // milliseconds returns a duration that is valid, or the default of one that is not set.
 func milliseconds(d *v1alpha1.Duration, otherwise time.Duration) int64 {
+	return orMilliseconds(d, otherwise.Milliseconds())
+}
+
+// orMilliseconds is milliseconds with a default that is in them.
+func orMilliseconds(d *v1alpha1.Duration, otherwise int64) int64 {
 	if d != nil {
 		if parsed, err := d.Parse(); err == nil {
 			return parsed.Milliseconds()
 		}
 	}
-	return otherwise.Milliseconds()
+	return otherwise
 }
 
 // number returns a number that is set, or the default.
@@ -131,25 +136,24 @@ func newBalancing(b *v1alpha1.LoadBalancing) *meshconfig.Balancing {
 	return out
 }
 
-const defaultBaseEjection = 5 * time.Second
-
-// newOutlier fills in what the schema calls the defaults.
+// newOutlier fills in the defaults.
 func newOutlier(o *v1alpha1.OutlierDetection) *meshconfig.Outlier {
 	if o == nil {
 		return nil
 	}
-	ejected, base := number(o.MaxEjectedPercent, 10), milliseconds(o.BaseEjection, defaultBaseEjection)
+	d := meshconfig.DefaultOutlier()
+	ejected, base := number(o.MaxEjectedPercent, d.GetMaxEjectedPercent()), orMilliseconds(o.BaseEjection, d.GetBaseEjection())
 	return &meshconfig.Outlier{
-		ConsecutiveFailures:        number(o.ConsecutiveFailures, 5),
-		ConsecutiveConnectFailures: number(o.ConsecutiveConnectFailures, 3),
-		SuccessRatePercent:         number(o.SuccessRatePercent, 50),
-		Window:                     milliseconds(o.Window, 10*time.Second),
-		MinRequests:                number(o.MinRequests, 50),
-		LatencyFactor:              100 * number(o.LatencyFactor, 0),
+		ConsecutiveFailures:        number(o.ConsecutiveFailures, d.GetConsecutiveFailures()),
+		ConsecutiveConnectFailures: number(o.ConsecutiveConnectFailures, d.GetConsecutiveConnectFailures()),
+		SuccessRatePercent:         number(o.SuccessRatePercent, d.GetSuccessRatePercent()),
+		Window:                     orMilliseconds(o.Window, d.GetWindow()),
+		MinRequests:                number(o.MinRequests, d.GetMinRequests()),
+		LatencyFactor:              100 * number(o.LatencyFactor, d.GetLatencyFactor()),
 		BaseEjection:               base,
-		MaxEjection:                milliseconds(o.MaxEjection, max(time.Minute, time.Duration(base)*time.Millisecond)),
+		MaxEjection:                orMilliseconds(o.MaxEjection, max(d.GetMaxEjection(), base)),
 		MaxEjectedPercent:          ejected,
-		PanicPercent:               number(o.PanicPercent, 50),
+		PanicPercent:               number(o.PanicPercent, d.GetPanicPercent()),
 		Disabled:                   ejected == 0,
 	}
 }

@@ -22,11 +22,7 @@ type Options struct {
 	Attach func(*State) any
 }
 
-// defaultPanic is the panic threshold where nobody said anything about outliers.
-const defaultPanic = 50
-
-// NewOptions reads config, either part of which may be nil. Without an Outlier the panic threshold is 50 %. An error names
-// the field.
+// NewOptions reads config, either part of which may be nil: then it is meshconfig's default. An error names the field.
 func NewOptions(b *meshconfig.Balancing, o *meshconfig.Outlier, zone string) (Options, error) {
 	if _, ok := meshconfig.BalancingPolicy_name[int32(b.GetPolicy())]; !ok {
 		return Options{}, fmt.Errorf("balancing.policy: %d is none that is known", b.GetPolicy())
@@ -39,19 +35,18 @@ func NewOptions(b *meshconfig.Balancing, o *meshconfig.Outlier, zone string) (Op
 			return Options{}, fmt.Errorf("balancing.hash[%d].%w", i, err)
 		}
 	}
+	if o == nil {
+		o = meshconfig.DefaultOutlier()
+	}
 	if o.GetPanicPercent() > 100 {
 		return Options{}, fmt.Errorf("outlier.panic_percent: %d is more than 100", o.GetPanicPercent())
-	}
-	panicPercent := defaultPanic
-	if o != nil {
-		panicPercent = int(o.GetPanicPercent())
 	}
 	if b.GetIgnoreLocality() {
 		zone = ""
 	}
 	return Options{
 		Policy: b.GetPolicy(), SlowStart: time.Duration(b.GetSlowStart()) * time.Millisecond, Zone: zone,
-		PanicPercent: panicPercent,
+		PanicPercent: int(o.GetPanicPercent()),
 	}, nil
 }
 

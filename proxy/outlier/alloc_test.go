@@ -11,7 +11,7 @@ import (
 
 // everything is a config with all detectors on.
 func everything() *Config {
-	c := judged()
+	c := Defaults()
 	c.LatencyFactor = 300
 	return c
 }

@@ -152,7 +152,7 @@ func TestWhatIsSaidOfAnEjection(t *testing.T) {
 
 // TestReportsAtOnce lets many report all kinds of outcomes, as fast as they can.
 func TestReportsAtOnce(t *testing.T) {
-	config := judged()
+	config := Defaults()
 	config.LatencyFactor, config.MinRequests, config.Window, config.MaxEjectedPercent = 300, 5, time.Millisecond, 30
 	w := newWorld(10, config)
 	var over sync.WaitGroup

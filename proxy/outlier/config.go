@@ -3,6 +3,7 @@
 package outlier
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -23,14 +24,11 @@ type Config struct {
 	MaxEjectedPercent         int // 0: nobody is ejected
 }
 
-// Defaults is what applies where nobody said anything: what the schema of a ServiceProfile says. The package's documentation
-// gives the reasons.
+// Defaults is what applies where nobody said anything: meshconfig.DefaultOutlier. The package's documentation gives the
+// reasons.
 func Defaults() *Config {
-	return &Config{
-		Failures: 5, ConnectFailures: 3,
-		Window: 10 * time.Second, MinRequests: 20,
-		BaseEjection: 5 * time.Second, MaxEjection: time.Minute, MaxEjectedPercent: 50,
-	}
+	c, _ := NewConfig(nil) // has no error: there is nothing to refuse
+	return c
 }
 
 // maxTime bounds every duration of a Config, so that none overflows when it is multiplied.
@@ -39,9 +37,9 @@ const maxTime = 24 * time.Hour
 // NewConfig reads config; of nil it makes the Defaults. Times and the number of requests that are 0 have their defaults.
 // Errors name the field.
 func NewConfig(m *meshconfig.Outlier) (*Config, error) {
-	d := Defaults()
+	defaults, c := meshconfig.DefaultOutlier(), &Config{}
 	if m == nil {
-		return d, nil
+		m = defaults
 	}
 	percents := []struct {
 		name  string
@@ -59,38 +57,33 @@ func NewConfig(m *meshconfig.Outlier) (*Config, error) {
 		return nil, fmt.Errorf("outlier.latency_factor: %d hundredths would eject endpoints that are as fast as their peers", f)
 	}
 	times := []struct {
-		name  string
-		value int64
-		to    *time.Duration
+		name             string
+		value, otherwise int64 // milliseconds
+		to               *time.Duration
 	}{
-		{"window", m.GetWindow(), &d.Window},
-		{"base_ejection", m.GetBaseEjection(), &d.BaseEjection},
-		{"max_ejection", m.GetMaxEjection(), &d.MaxEjection},
+		{"window", m.GetWindow(), defaults.GetWindow(), &c.Window},
+		{"base_ejection", m.GetBaseEjection(), defaults.GetBaseEjection(), &c.BaseEjection},
+		{"max_ejection", m.GetMaxEjection(), defaults.GetMaxEjection(), &c.MaxEjection},
 	}
 	for _, t := range times {
 		if t.value < 0 || t.value > maxTime.Milliseconds() {
 			return nil, fmt.Errorf("outlier.%s: %d ms is not between 0 and %v", t.name, t.value, maxTime)
 		}
-		if t.value > 0 {
-			*t.to = time.Duration(t.value) * time.Millisecond
-		}
+		*t.to = time.Duration(cmp.Or(t.value, t.otherwise)) * time.Millisecond
 	}
-	if d.MaxEjection < d.BaseEjection {
+	if c.MaxEjection < c.BaseEjection {
 		if m.GetMaxEjection() > 0 {
-			return nil, fmt.Errorf("outlier.max_ejection: %v is less than base_ejection, %v", d.MaxEjection, d.BaseEjection)
+			return nil, fmt.Errorf("outlier.max_ejection: %v is less than base_ejection, %v", c.MaxEjection, c.BaseEjection)
 		}
-		d.MaxEjection = d.BaseEjection
+		c.MaxEjection = c.BaseEjection
 	}
-	if n := m.GetMinRequests(); n > 0 {
-		d.MinRequests = uint64(n)
+	c.MinRequests = uint64(cmp.Or(m.GetMinRequests(), defaults.GetMinRequests()))
+	c.MaxEjectedPercent = int(m.GetMaxEjectedPercent())
+	if !m.GetDisabled() {
+		c.Failures, c.ConnectFailures = m.GetConsecutiveFailures(), m.GetConsecutiveConnectFailures()
+		c.SuccessRatePercent, c.LatencyFactor = uint64(m.GetSuccessRatePercent()), uint64(m.GetLatencyFactor())
 	}
-	d.MaxEjectedPercent = int(m.GetMaxEjectedPercent())
-	d.Failures, d.ConnectFailures = m.GetConsecutiveFailures(), m.GetConsecutiveConnectFailures()
-	d.SuccessRatePercent, d.LatencyFactor = uint64(m.GetSuccessRatePercent()), uint64(m.GetLatencyFactor())
-	if m.GetDisabled() {
-		d.Failures, d.ConnectFailures, d.SuccessRatePercent, d.LatencyFactor = 0, 0, 0, 0
-	}
-	return d, nil
+	return c, nil
 }
 
 // windowed says whether a detector needs the window.

@@ -25,7 +25,9 @@ func TestConfig(t *testing.T) {
 		want   *Config
 		err    string
 	}{
-		"nothing is the defaults":          {nil, Defaults(), ""},
+		"nothing is the defaults": {
+			nil, &Config{5, 3, 50, 0, 10 * time.Second, 50, 5 * time.Second, time.Minute, 10}, "",
+		},
 		"a detector that is 0 is off":      {&meshconfig.Outlier{}, with(func(*Config) {}), ""},
 		"a time that is 0 has its default": {&meshconfig.Outlier{ConsecutiveFailures: 7}, with(func(c *Config) { c.Failures = 7 }), ""},
 		"a long base moves an unset maximum": {

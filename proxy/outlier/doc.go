@@ -27,13 +27,16 @@
 //
 // # Defaults
 //
-// They are those of the schema of a ServiceProfile. Consecutive failures (5) and connect failures (3) are on: they need no
-// peers and little traffic, and find an endpoint that fails a third of its requests within some hundreds of them. At most half
-// (of three endpoints: one) are ejected, so that a fault of all, or of one route, takes no more than that away though it
-// looks like a fault of each; less would leave most of a lost zone in. The rate of success is off: it finds only what fails
-// seldom, or always the same requests, and how seldom is too often those know who know the service. Latency is off: it
-// depends on what is asked as much as on who answers, the pickers avoid slow endpoints already without taking their
-// capacity away, and under overload an ejection makes the next endpoint slow.
+// They are meshconfig.DefaultOutlier, for the proxy and for the schema of a ServiceProfile. Consecutive failures (5) and
+// connect failures (3) are on: they need no peers and little traffic, and find an endpoint that fails a third of its requests
+// within some hundreds of them. So is a rate of success below half of the peers', of at least 50 requests in ten seconds: it
+// finds what fails half of its requests in turns with good ones, and no fault that all have. Latency is off: it depends on
+// what is asked as much as on who answers, the pickers avoid slow endpoints already without taking their capacity away, and
+// under overload an ejection makes the next endpoint slow.
+//
+// A tenth of the endpoints, and always one of several, may be ejected: a fault of one route, or an overload, looks like a
+// fault of each endpoint, and must not take the capacity away that is needed then. More is for those who know that a part can
+// carry the load; a third, to take a lost zone out.
 //
 // # Breaking
 //

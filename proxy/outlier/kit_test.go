@@ -65,13 +65,6 @@ type world struct {
 	gates   []*gate
 }
 
-// judged is a config by which windows are judged too.
-func judged() *Config {
-	c := Defaults()
-	c.SuccessRatePercent, c.MinRequests, c.MaxEjectedPercent = 50, 50, 10
-	return c
-}
-
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 
 // newWorld makes a cluster of n endpoints in which chance never shortens an ejection.

@@ -110,7 +110,6 @@ func TestPicksWhateverHappens(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 6))
 		config := outlier.Defaults()
 		config.MaxEjectedPercent, config.LatencyFactor, config.MinRequests = 10+random.IntN(60), 300, 10
-		config.SuccessRatePercent = 50
 		m := newMesh(t, 12, config, random.Uint64)
 		bad := make(map[*upstream.Endpoint]int) // percent of the requests that fail
 		var under []try
@@ -173,7 +172,6 @@ func TestPicksAtOnce(t *testing.T) {
 	source := rand.New(rand.NewPCG(1, 7))
 	config := outlier.Defaults()
 	config.MaxEjectedPercent, config.MinRequests, config.BaseEjection = 30, 10, 100*time.Millisecond
-	config.SuccessRatePercent = 50
 	m := newMesh(t, 10, config, func() uint64 {
 		lock.Lock()
 		defer lock.Unlock()

@@ -67,7 +67,7 @@ func TestWindows(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			config := judged()
+			config := Defaults()
 			config.Failures, config.LatencyFactor = 0, 300
 			if test.window == 0 {
 				test.window = config.Window
@@ -80,7 +80,7 @@ func TestWindows(t *testing.T) {
 }
 
 func TestWindowsDoNotAddUp(t *testing.T) {
-	config := judged()
+	config := Defaults()
 	config.Failures = 0
 	w := newWorld(3, config)
 	for range 20 {
@@ -91,7 +91,7 @@ func TestWindowsDoNotAddUp(t *testing.T) {
 }
 
 func TestAClockThatIsSetBackEndsTheWindow(t *testing.T) {
-	config := judged()
+	config := Defaults()
 	config.Failures = 0
 	w := newWorld(3, config)
 	w.end(0, Success, 1)
