@@ -68,6 +68,25 @@ func (s *Set) Healthy() int { return int(s.near.healthy.Load() + s.far.healthy.L
 // Ready is how many members are ready.
 func (s *Set) Ready() int { return len(s.ready) }
 
+// Cap sets what share of the ready members may be ejected, in percent, and ends the ejections that are too many then, the first
+// to end first.
+func (s *Set) Cap(maxPercent int) {
+	if s.shared == nil {
+		return
+	}
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	s.shared.maxPercent = maxPercent
+	s.shared.keep()
+}
+
+// began is when the process did.
+var began = time.Now()
+
+// Nanos is a time as packages balance and outlier want it: Unix nanoseconds, but by the clock that nobody sets, where t has a
+// reading of it. Otherwise ejections would last for as much longer as the wall clock is set back.
+func Nanos(t time.Time) int64 { return began.UnixNano() + int64(t.Sub(began)) }
+
 // Outcome is what a try says of its endpoint.
 type Outcome uint8
 
@@ -87,6 +106,7 @@ type Pick struct {
 	Panic bool
 
 	learns bool
+	trial  uint64 // its number
 }
 
 // Done says that the request or connection is over. Call it once. Latency is the time from the pick to the head of the
@@ -95,7 +115,7 @@ func (p *Pick) Done(outcome Outcome, latency time.Duration, now int64) {
 	p.Endpoint.End()
 	if outcome == Neutral {
 		if p.Trial {
-			p.State.cluster.tryAgain(p.State, now)
+			p.State.cluster.tryAgain(p.State, p.trial, now)
 		}
 		return
 	}

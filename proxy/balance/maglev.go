@@ -147,7 +147,7 @@ func (t *maglev) find(members *tier, q *query) int {
 	at := q.Hash
 	for range redraws {
 		i := t.slots[at%uint64(len(t.slots))]
-		if members.admits(q, &members.members[i]) {
+		if q.admits(&members.members[i]) {
 			return int(i)
 		}
 		at = again.next()

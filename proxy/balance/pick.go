@@ -13,16 +13,21 @@ import (
 // up to 100 %, so that others are called when fewer than 10/14 are. That is Envoy's factor.
 const overprovision = 14
 
+// crowd is how many requests a near endpoint has under way, for each of a far one and one more, when that one is called
+// instead: what comes faster than near ones answer spills over, and what they are quick enough for does not.
+const crowd = 8
+
 // redraws is how often an endpoint that was drawn and is not taken is drawn again, before all are gone through.
 const redraws = 16
 
 // Ask is what is asked of a pick.
 type Ask struct {
-	Now    int64                // Unix nanoseconds
+	Now    int64                // as Nanos has it
 	Random uint64               // 64 random bits
 	Avoid  []*upstream.Endpoint // those that were tried before
 	Hash   uint64               // of the request's key: see Hash
 	Hashed bool                 // whether the request has a key
+	Copy   bool                 // nobody will judge it, so that it is no trial
 }
 
 // query is an Ask on its way through the tiers.
@@ -30,6 +35,7 @@ type query struct {
 	Ask
 	random random
 	any    bool // nobody is too bad
+	out    bool // some are
 }
 
 // Pick picks a member. ok is false when there is none that may be called.
@@ -37,12 +43,12 @@ func (s *Set) Pick(ask Ask) (pick Pick, ok bool) {
 	if s.shared == nil {
 		return pick, false
 	}
-	if len(ask.Avoid) == 0 {
-		if m := s.shared.try(ask.Now); m != nil {
-			return s.begin(m, Pick{Trial: true}), true
+	if len(ask.Avoid) == 0 && !ask.Copy {
+		if m, trial := s.shared.try(ask.Now); m != nil {
+			return s.begin(m, Pick{Trial: true, trial: trial}), true
 		}
 	}
-	q := query{Ask: ask, random: random(ask.Random)}
+	q := query{Ask: ask, random: random(ask.Random), out: s.shared.out.Load() != 0}
 	m := s.find(&q)
 	if m == nil && len(s.going.members) > 0 {
 		bad := q.any
@@ -85,10 +91,16 @@ func (s *Set) find(q *query) *Member {
 		int64(q.random.below(uint32(total*10))) >= near*overprovision {
 		first, second = second, first
 	}
-	if m := first.choose(s, q); m != nil || len(second.members) == 0 {
-		return m
+	m := first.choose(s, q)
+	if m == nil && len(second.members) > 0 {
+		return second.choose(s, q)
 	}
-	return second.choose(s, q)
+	if m != nil && first == &s.near && far > 0 && m.Endpoint.InFlight() >= crowd {
+		if other := second.choose(s, q); other != nil && m.Endpoint.InFlight() >= crowd*(1+other.Endpoint.InFlight()) {
+			return other
+		}
+	}
+	return m
 }
 
 // choose picks a member of a tier by the policy; nil when there is none that may be.
@@ -129,7 +141,7 @@ func (t *tier) turn(s *Set, q *query) *Member {
 	n := uint64(len(t.members))
 	for range redraws {
 		m := &t.members[t.cursor.Add(1)%n]
-		if t.admits(q, m) && s.accepts(q, m) {
+		if q.admits(m) && s.accepts(q, m) {
 			return m
 		}
 	}
@@ -190,7 +202,7 @@ func (t *tier) draw(s *Set, q *query, other int, thorough bool) int {
 		if other != none && i >= other {
 			i++ // without hole
 		}
-		if m := &t.members[i]; t.admits(q, m) && s.accepts(q, m) {
+		if m := &t.members[i]; q.admits(m) && s.accepts(q, m) {
 			return i
 		}
 	}
@@ -208,7 +220,7 @@ func (t *tier) scan(q *query) int {
 		step++
 	}
 	for range n {
-		if t.admits(q, &t.members[i]) {
+		if q.admits(&t.members[i]) {
 			return int(i)
 		}
 		i = uint32((uint64(i) + uint64(step)) % uint64(n))
@@ -224,9 +236,9 @@ func gcd(a, b uint32) uint32 {
 }
 
 // admits says whether a member may be picked at all.
-func (t *tier) admits(q *query, m *Member) bool {
+func (q *query) admits(m *Member) bool {
 	// While all are eligible, as they mostly are, it is not worth the way to a State to see that one is.
-	if !q.any && t.healthy.Load() != int64(len(t.members)) && m.State.blocked.Load() != 0 {
+	if !q.any && q.out && m.State.blocked.Load() != 0 {
 		return false
 	}
 	return len(q.Avoid) == 0 || !slices.Contains(q.Avoid, m.Endpoint)

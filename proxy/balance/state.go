@@ -35,6 +35,7 @@ type State struct {
 
 	// Guarded by cluster.mu.
 	until  int64   // when the ejection ends
+	trials uint64  // the number of the newest trial, if nothing has decided it
 	tier   *tier   // of the newest Set; nil: it is terminating, or gone
 	member *Member // likewise
 	set    uint64  // the newest Set's number
@@ -66,6 +67,7 @@ func (s *State) Eject(until int64, maxPercent int) bool {
 		c.ejected = append(c.ejected, s)
 	}
 	s.until = until
+	s.trials++
 	c.schedule()
 	return true
 }
@@ -77,6 +79,7 @@ func (s *State) Restore() {
 	defer c.mu.Unlock()
 	if s.blocked.Load()&ejected != 0 {
 		s.unblock(ejected)
+		s.trials++
 		c.ejected = slices.DeleteFunc(c.ejected, func(other *State) bool { return other == s })
 		c.schedule()
 	}
@@ -98,6 +101,7 @@ func (s *State) SetDown(isDown bool) {
 // block sets a bit and counts. The lock is held.
 func (s *State) block(bit uint32) {
 	if s.blocked.Or(bit) == 0 && s.tier != nil {
+		s.cluster.out.Add(1)
 		s.tier.healthy.Add(-1)
 	}
 }
@@ -105,6 +109,7 @@ func (s *State) block(bit uint32) {
 // unblock clears a bit and counts. The lock is held.
 func (s *State) unblock(bit uint32) {
 	if s.blocked.And(^bit) == bit && s.tier != nil {
+		s.cluster.out.Add(-1)
 		s.tier.healthy.Add(1)
 	}
 }
@@ -112,6 +117,7 @@ func (s *State) unblock(bit uint32) {
 // cluster is what all Sets of a cluster share.
 type cluster struct {
 	trial atomic.Int64 // when the next trial is due, in Unix nanoseconds
+	out   atomic.Int64 // how many ready members of the newest Set are not eligible
 
 	mu      sync.Mutex
 	states  map[*upstream.Endpoint]*State // of the newest Set
@@ -119,7 +125,7 @@ type cluster struct {
 	ready   int                           // how many there are
 	sets    uint64                        // how many Sets there were
 
-	maxPercent int // of the last ejection
+	maxPercent int // of the last ejection, or Cap
 }
 
 func newCluster() *cluster {
@@ -164,27 +170,29 @@ func (c *cluster) schedule() {
 	c.trial.Store(next)
 }
 
-// try returns the ejected endpoint whose trial is due, if there is one and nobody else is at it.
-func (c *cluster) try(now int64) *Member {
+// try returns the ejected endpoint whose trial is due, if there is one and nobody else is at it, and the trial's number.
+func (c *cluster) try(now int64) (m *Member, trial uint64) {
 	if now < c.trial.Load() || !c.mu.TryLock() {
-		return nil
+		return nil, 0
 	}
 	defer c.mu.Unlock()
 	for _, s := range c.ejected {
 		if s.until <= now && s.blocked.Load()&down == 0 {
 			s.until = now + int64(trialTime)
+			s.trials++
 			c.schedule()
-			return s.member
+			return s.member, s.trials
 		}
 	}
-	return nil
+	return nil, 0
 }
 
-// tryAgain lets another request be the trial of an endpoint, since one has shown nothing.
-func (c *cluster) tryAgain(s *State, now int64) {
+// tryAgain lets another request be the trial of an endpoint, since one has shown nothing; not when it was given up, or when
+// the endpoint was restored or ejected since.
+func (c *cluster) tryAgain(s *State, trial uint64, now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.blocked.Load()&ejected != 0 {
+	if s.blocked.Load()&ejected != 0 && s.trials == trial {
 		s.until = now
 		c.schedule()
 	}

@@ -27,7 +27,7 @@ func (t *tier) fill(members []Member) {
 	t.cursor.Store(rand.Uint64() >> 1)
 }
 
-// Next makes the Set that comes after this one, at a time in Unix nanoseconds. It takes what is known of endpoints that
+// Next makes the Set that comes after this one, at a time as Nanos has it. It takes what is known of endpoints that
 // both have from this one, which nobody should ask from then on. The lists become the Set's; of an endpoint that is in them
 // twice the first counts. An endpoint is new, for slow start, when it was not ready in this Set, unless nobody was.
 func (s *Set) Next(o Options, ready, terminating []Member, now int64) *Set {
@@ -39,13 +39,14 @@ func (s *Set) Next(o Options, ready, terminating []Member, now int64) *Set {
 	if len(s.ready) == 0 {
 		now = 0
 	}
+	ready, terminating = c.enter(&o, ready, terminating)
+	near := o.arrange(ready)
+	if o.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH && len(ready) > 0 {
+		n.table = s.table.next(ready) // without the lock, for which failed requests wait
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sets++
-	ready = slices.DeleteFunc(ready, func(m Member) bool { return !c.enter(&o, m) })
-	terminating = slices.DeleteFunc(terminating, func(m Member) bool { return !c.enter(&o, m) })
 	c.leave(len(ready) + len(terminating))
-	near := o.arrange(ready)
 	n.ready = ready
 	n.near.fill(ready[:near])
 	n.far.fill(ready[near:])
@@ -59,10 +60,8 @@ func (s *Set) Next(o Options, ready, terminating []Member, now int64) *Set {
 		state.tier, state.member = nil, nil
 	}
 	c.ready = len(ready)
+	c.out.Store(int64(len(ready) - n.Healthy()))
 	c.keep()
-	if o.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH && len(ready) > 0 {
-		n.table = s.table.next(ready)
-	}
 	return n
 }
 
@@ -81,15 +80,24 @@ func (s *Set) take(t *tier, now int64) {
 		}
 		since := state.since.Load()
 		s.oldest = min(s.oldest, since)
-		if since != 0 {
+		if since != 0 && s.options.SlowStart > 0 {
 			s.warm = max(s.warm, since+int64(s.options.SlowStart))
 		}
 	}
 	t.healthy.Store(healthy)
 }
 
-// enter makes sure that a member has a State. It says whether this is the first time for the newest Set. The lock is held.
-func (c *cluster) enter(o *Options, m Member) bool {
+// enter makes sure that the members of a new Set have States, and returns them each once.
+func (c *cluster) enter(o *Options, ready, terminating []Member) (_, _ []Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sets++
+	again := func(m Member) bool { return !c.first(o, m) }
+	return slices.DeleteFunc(ready, again), slices.DeleteFunc(terminating, again)
+}
+
+// first makes sure that a member has a State. It says whether this is the first time for the newest Set. The lock is held.
+func (c *cluster) first(o *Options, m Member) bool {
 	state := c.states[m.Endpoint]
 	if state == nil {
 		state = &State{cluster: c}

@@ -82,6 +82,53 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// What near endpoints do not answer as fast as it comes spills over, by as much.
+func TestABusyZoneSpillsOver(t *testing.T) {
+	cases := map[string]struct {
+		near, far int // how many requests each has under way
+		spills    bool
+	}{
+		"an idle one does not":                          {0, 0, false},
+		"one that has few under way does not":           {crowd - 1, 0, false},
+		"one that has many does, where others are idle": {crowd, 0, true},
+		"one that has not so many more does not":        {3*crowd - 1, 2, false},
+		"one that has so many more does":                {3 * crowd, 2, true},
+	}
+	for name, c := range cases {
+		for policy, p := range policies {
+			if p == meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH {
+				continue
+			}
+			t.Run(name+" by "+policy, func(t *testing.T) {
+				s := set(Options{Policy: p, Zone: "a"}, zoned(map[string]int{"a": 2, "b": 5})...)
+				for _, m := range s.ready {
+					under := c.far
+					if m.Zone == "a" {
+						under = c.near
+					}
+					for range under {
+						m.Endpoint.Begin()
+					}
+				}
+				for range 100 {
+					pick, _ := s.Pick(ask(start))
+					if (pick.Zone == "b") != c.spills {
+						t.Fatalf("zone %s was picked", pick.Zone)
+					}
+					pick.Done(Neutral, 0, start)
+				}
+			})
+		}
+	}
+	lost := set(Options{Zone: "a"}, zoned(map[string]int{"a": 1, "b": 1})...)
+	lost.ready[1].State.SetDown(true)
+	for range 2 * crowd {
+		if pick, _ := lost.Pick(ask(start)); pick.Zone != "a" {
+			t.Fatal("an endpoint that is down was picked")
+		}
+	}
+}
+
 func TestALostZoneIsTriedAgain(t *testing.T) {
 	s := set(Options{Zone: "a", PanicPercent: 30}, zoned(map[string]int{"a": 5, "b": 5})...)
 	for _, m := range s.near.members {
@@ -160,7 +207,7 @@ func TestOptions(t *testing.T) {
 		want      Options
 		err       string
 	}{
-		"nothing": {want: Options{Zone: "a", PanicPercent: 50}},
+		"nothing": {want: Options{Zone: "a", PanicPercent: int(meshconfig.DefaultOutlier().GetPanicPercent())}},
 		"all of it": {
 			balancing: &meshconfig.Balancing{
 				Policy: policies["ConsistentHash"], SlowStart: 1500, Hash: hash(meshconfig.HashKey_BY_COOKIE, "id").GetHash(),

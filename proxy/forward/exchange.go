@@ -11,6 +11,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/limits"
+	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -205,7 +206,7 @@ func (x *exchange) choose() *refusal.Error {
 		}
 	}
 	if x.port.Budget != nil {
-		x.port.Budget.Earn(x.event.Start.UnixNano())
+		x.port.Budget.Earn(balance.Nanos(x.event.Start))
 	}
 	x.backend.Cluster.Use()
 	x.heed()

@@ -41,7 +41,7 @@ func (l *line) dial(ctx context.Context, alpn string) (*upstream.Stream, *refusa
 		l.breaker = breaker
 	}
 	if l.port.Budget != nil {
-		l.port.Budget.Earn(l.event.Start.UnixNano())
+		l.port.Budget.Earn(balance.Nanos(l.event.Start))
 	}
 	cluster.Use()
 	why := l.next(nil)
@@ -76,10 +76,7 @@ func (l *line) dial(ctx context.Context, alpn string) (*upstream.Stream, *refusa
 // budgeted takes a repetition from the service's budget.
 func (l *line) budgeted() bool { return l.port.Budget == nil || l.port.Budget.Take(l.now()) }
 
-func (l *line) now() int64 {
-	start := l.event.Start
-	return start.UnixNano() + int64(l.side.Clock().Sub(start))
-}
+func (l *line) now() int64 { return balance.Nanos(l.side.Clock()) }
 
 // next picks an endpoint, another one than the last, which may be nil. The last itself would not help.
 func (l *line) next(last *upstream.Endpoint) *refusal.Error {

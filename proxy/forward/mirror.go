@@ -106,14 +106,14 @@ func (m *mirrors) close() {
 func (c *copied) run(ctx context.Context) {
 	cluster, now := c.to.Cluster, c.side.Clock()
 	pick, ok := cluster.Endpoints().Pick(balance.Ask{
-		Now: now.UnixNano(), Random: rand.Uint64(), Hash: c.hash, Hashed: c.hashed,
+		Now: balance.Nanos(now), Random: rand.Uint64(), Hash: c.hash, Hashed: c.hashed, Copy: true,
 	})
 	if !ok {
 		return
 	}
 	cluster.Use()
 	defer func() {
-		at := now.UnixNano() + int64(c.side.Clock().Sub(now))
+		at := balance.Nanos(c.side.Clock())
 		report(cluster, &pick, outlier.Abandoned, 0, at)
 		pick.Done(balance.Neutral, 0, at)
 	}()

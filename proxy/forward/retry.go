@@ -73,12 +73,12 @@ func (x *exchange) allows(wait time.Duration, now time.Time) bool {
 		}
 		x.retrying = true
 	}
-	return x.port.Budget == nil || x.port.Budget.Take(x.nanos(now))
+	return x.port.Budget == nil || x.port.Budget.Take(balance.Nanos(now))
 }
 
 // putBack gives an endpoint back that is not called after all.
 func (x *exchange) putBack(pick balance.Pick, now time.Time) {
-	at := x.nanos(now)
+	at := balance.Nanos(now)
 	report(x.backend.Cluster, &pick, outlier.Abandoned, 0, at)
 	if x.breaker != nil {
 		x.breaker.End(loadOf(&pick), at, 0)

@@ -70,7 +70,7 @@ func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
 		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
 	}
 	cluster := x.backend.Cluster
-	ask := balance.Ask{Now: x.nanos(now), Avoid: x.tried[:x.known]}
+	ask := balance.Ask{Now: balance.Nanos(now), Avoid: x.tried[:x.known]}
 	if keys := cluster.Keys(); keys != nil {
 		ask.Hash, ask.Hashed = keys.Hash(&x.asks)
 	}
@@ -109,11 +109,6 @@ func noEndpoints(b *table.Backend, port *table.Port) *refusal.Error {
 // circuitOpen is why something is refused that a breaker has no room for.
 func circuitOpen(bound outlier.Bound) *refusal.Error {
 	return refusal.Newf(refusal.CircuitOpen, "%s", bound)
-}
-
-// nanos is a time as outlier and balance want it: a wall clock that is set back disturbs nothing while a request runs.
-func (x *exchange) nanos(now time.Time) int64 {
-	return x.event.Start.UnixNano() + int64(now.Sub(x.event.Start))
 }
 
 // take begins a try.
@@ -194,7 +189,7 @@ func (x *exchange) trip(bound outlier.Bound) *upstream.Failure {
 
 // conclude ends the current try.
 func (x *exchange) conclude(verdict outlier.Outcome, now time.Time) {
-	at, latency := x.nanos(now), x.latency
+	at, latency := balance.Nanos(now), x.latency
 	if latency == 0 {
 		latency = now.Sub(x.begun)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/outlier"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -29,7 +30,7 @@ func (x *exchange) judge(h *message.Head, reason refusal.Reason) {
 	x.latency = max(1, now.Sub(x.begun))
 	if x.pick.Trial && (x.event.Protocol != gRPC || x.verdict != outlier.Success || x.event.GRPCStatus >= 0) {
 		x.reported = true
-		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, x.nanos(now))
+		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, balance.Nanos(now))
 	}
 }
 

@@ -41,8 +41,13 @@ func NewCluster(config *Config, random func() uint64) *Cluster {
 	return c
 }
 
-// Configure changes when endpoints are ejected. Those that are stay so until their trial.
-func (c *Cluster) Configure(config *Config) { c.config.Store(config) }
+// Configure changes when endpoints are ejected. Those that are stay so until their trial, unless the Gate's owner ends that by
+// the new cap: when this returns nobody is ejected by the old config any more.
+func (c *Cluster) Configure(config *Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.config.Store(config)
+}
 
 // Member is what a Cluster knows of one endpoint.
 type Member struct {
@@ -76,7 +81,7 @@ func (m *Member) Suspect() bool {
 func (c *Cluster) Report(m *Member, r Result) {
 	config := c.config.Load()
 	if r.Trial {
-		c.judgeTrial(config, m, &r)
+		c.judgeTrial(m, &r)
 		return
 	}
 	switch r.Outcome {
@@ -112,18 +117,19 @@ func (m *Member) clear() {
 // when everything fails, not every failure should wait for the lock.
 func (c *Cluster) count(config *Config, m *Member, n *atomic.Uint32, most uint32, r *Result, cause Cause) {
 	if count := n.Add(1); most > 0 && count%most == 0 {
-		c.eject(config, m, r.Now, cause)
+		c.eject(m, r.Now, cause)
 	}
 }
 
-func (c *Cluster) eject(config *Config, m *Member, now int64, cause Cause) {
+func (c *Cluster) eject(m *Member, now int64, cause Cause) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.gate.Ejected() {
+	config := c.config.Load() // it may have changed since
+	if config.Off() || m.gate.Ejected() {
 		return // by another of the failures that came together, or while they were under way
 	}
 	if m.level > 0 {
-		m.level = max(0, m.level-int((now-m.restored)/int64(config.MaxEjection)))
+		m.level = max(0, m.level-int(max(0, now-m.restored)/int64(config.MaxEjection)))
 	}
 	if !c.punish(config, m, now) {
 		c.capped.Add(1)
@@ -149,12 +155,13 @@ func (c *Cluster) punish(config *Config, m *Member, now int64) bool {
 }
 
 // judgeTrial restores an endpoint or ejects it for longer. Outcomes that say nothing leave it to another trial.
-func (c *Cluster) judgeTrial(config *Config, m *Member, r *Result) {
+func (c *Cluster) judgeTrial(m *Member, r *Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	config := c.config.Load()
 	if r.Outcome > ConnectFailure && !config.Off() {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !m.gate.Ejected() {
 		return // another trial has decided, because this one took too long
 	}

@@ -94,6 +94,14 @@ func (c *Config) Off() bool {
 	return c.MaxEjectedPercent == 0 || c.Failures|c.ConnectFailures == 0 && !c.windowed()
 }
 
+// Cap is how many percent of the endpoints may be ejected: 0 when nobody is.
+func (c *Config) Cap() int {
+	if c.Off() {
+		return 0
+	}
+	return c.MaxEjectedPercent
+}
+
 // length is how long the ejection of a level, from 1, lasts, given 64 random bits; last says that a higher level's would
 // not be longer.
 func (c *Config) length(level int, random uint64) (length time.Duration, last bool) {

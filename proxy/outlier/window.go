@@ -95,7 +95,7 @@ func (c *Cluster) judgeRates(config *Config, now int64, samples []sample) {
 	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.rate, b.rate) })
 	for _, s := range samples {
 		if peers := (sum - s.rate) / float64(n-1); s.rate*100 < peers*float64(config.SuccessRatePercent) {
-			c.eject(config, s.member, now, BySuccessRate)
+			c.eject(s.member, now, BySuccessRate)
 		}
 	}
 }
@@ -115,7 +115,7 @@ func (c *Cluster) judgeLatencies(config *Config, now int64, samples []sample) {
 	for i, s := range samples {
 		peers := medianBut(samples, i)
 		if s.mean*100 > peers*float64(config.LatencyFactor) && s.mean > peers+float64(noise) {
-			c.eject(config, s.member, now, ByLatency)
+			c.eject(s.member, now, ByLatency)
 		}
 	}
 }

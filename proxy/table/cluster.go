@@ -80,7 +80,7 @@ func (c *Cluster) Use() { c.checker.Load().Use() }
 // after makes the Set that comes after the one in force.
 func (c *Cluster) after(m *members) *balance.Set {
 	m.options.Attach = func(s *balance.State) any { return c.outliers.Add(s) }
-	return c.Endpoints().Next(m.options, m.ready, m.terminating, time.Now().UnixNano())
+	return c.Endpoints().Next(m.options, m.ready, m.terminating, balance.Nanos(time.Now()))
 }
 
 // fill gives a cluster the members that it has now. The lock is held.
@@ -150,22 +150,11 @@ func (s *Store) configure(b *backend, n *settings) {
 		old := c.settings.Swap(n)
 		c.outliers.Configure(n.outlier)
 		c.breaker.Configure(n.limits)
-		if n.outlier.Off() {
-			c.restore()
-		}
+		c.Endpoints().Cap(n.outlier.Cap())
 		if !proto.Equal(old.section.GetHealthCheck(), n.section.GetHealthCheck()) {
 			s.check(c)
 		}
 		s.fill(b, name, c)
-	}
-}
-
-// restore ends all ejections.
-func (c *Cluster) restore() {
-	for _, m := range c.Endpoints().Members() {
-		if m.State.Ejected() {
-			m.State.Restore()
-		}
 	}
 }
 
