@@ -146,6 +146,7 @@ func (p *proxy) wireAdmin() {
 		Ready:             func() bool { return p.ready() == nil },
 		Draining:          p.drain.Draining,
 	})
+	p.metrics.WatchDefences(p.tables.Tallies)
 	p.server = admin.NewServer(admin.Options{
 		Ready: p.ready,
 		// What can't go on ends the process, so one that answers lives.

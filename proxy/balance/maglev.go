@@ -11,21 +11,30 @@ import (
 // maglev maps hashes to members by a table, so that every proxy that knows the same members maps them alike, and few keys
 // move when members come or go.
 //
-// Every member prefers the slots in an order of its own. Up to fewMembers take turns at their next free slot, as Maglev has
+// Every member prefers the slots in an order of its own. A few members take turns at their next free slot, as Maglev has
 // it: equal shares, but who comes or goes shifts the turns of others, which with more members moves many times the keys
 // that must move. Of more members the one that prefers a slot most gets it: no key moves but to one that comes or from one
-// that goes, and shares vary by a few percent.
+// that goes, and shares vary by a few percent, so that the more there are the larger the table must be.
+//
+// Nearly every key moves from one kind of table to the next. So it does not happen at once: while the members become five times
+// as many, a share of the keys that grows with their logarithm goes by the next kind. Then the keys that move because of
+// that are 1/ln 5 of those that must.
 type maglev struct {
-	names []string // of the members, in their order
-	slots []uint32 // indices of members
+	names []string    // of the members, in their order
+	slots [2][]uint32 // indices of members; the second may be nil
+	next  uint32      // the share of the keys, of 2^32, that go by the second
 }
 
-// fewMembers is for how many the keys that move are well below twice the ideal when turns are taken.
-const fewMembers = 100
-
-// sizes of tables, primes, by how many members they are for. Nearly every key moves from one to the next, so there are few.
-var sizes = []struct{ members, slots int }{
-	{fewMembers, 65537}, {650, 262147}, {math.MaxInt, 1048583},
+// kinds of tables. Their sizes are primes.
+var kinds = [...]struct {
+	slots int
+	fill  func(walks []walk, size int) []uint32
+	// From how many members on more and more keys go by the next kind, and from how many all do.
+	from, to int
+}{
+	{65537, byTurns, 20, 100},
+	{262147, byPreference, 650, 3250},
+	{1048583, byPreference, math.MaxInt, math.MaxInt},
 }
 
 // claims is how many slots the members ask for, for each that there is: all but e^-8 of the slots are asked for.
@@ -40,8 +49,8 @@ func Hash(value string) uint64 {
 	return mix(h)
 }
 
-// next makes the table of members, unless this one is of the same.
-func (t *maglev) next(members []Member) *maglev {
+// after makes the table of members, unless this one is of the same.
+func (t *maglev) after(members []Member) *maglev {
 	names := make([]string, len(members))
 	for i, m := range members {
 		names[i] = m.Endpoint.Address.String()
@@ -55,32 +64,46 @@ func (t *maglev) next(members []Member) *maglev {
 // newMaglev builds the table of at least one member. The names' order does not matter to who gets what. It takes some
 // milliseconds, and for thousands of members tens of them.
 func newMaglev(names []string) *maglev {
-	size := 0
-	for _, s := range sizes {
-		if size = s.slots; len(names) <= s.members {
-			break
-		}
-	}
 	order := make([]uint32, len(names))
 	for i := range order {
 		order[i] = uint32(i)
 	}
 	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(names[a], names[b]) })
+	kind := 0
+	for len(names) >= kinds[kind].to {
+		kind++
+	}
+	t := &maglev{names: names}
+	t.slots[0] = fill(kind, names, order)
+	if from, to := kinds[kind].from, kinds[kind].to; len(names) > from {
+		t.next = uint32(math.Log(float64(len(names))/float64(from)) / math.Log(float64(to)/float64(from)) * (1 << 32))
+		t.slots[1] = fill(kind+1, names, order)
+	}
+	return t
+}
+
+// fill makes a table of a kind, of names that are sorted by order.
+func fill(kind int, names []string, order []uint32) []uint32 {
+	size := kinds[kind].slots
 	walks := make([]walk, len(names))
 	for i, member := range order {
 		h := Hash(names[member])
 		walks[i] = walk{uint32(h>>32) % uint32(size), 1 + uint32(h)%uint32(size-1)}
 	}
-	var slots []uint32
-	if len(names) <= fewMembers {
-		slots = byTurns(walks, size)
-	} else {
-		slots = byPreference(walks, size)
-	}
+	slots := kinds[kind].fill(walks, size)
 	for i, at := range slots {
 		slots[i] = order[at]
 	}
-	return &maglev{names, slots}
+	return slots
+}
+
+// owner is the index of the member that a hash belongs to.
+func (t *maglev) owner(hash uint64) uint32 {
+	slots := t.slots[0]
+	if uint32(hash>>32) < t.next {
+		slots = t.slots[1]
+	}
+	return slots[hash%uint64(len(slots))]
 }
 
 // walk is a member's way through all slots, from the one that it prefers.
@@ -146,7 +169,7 @@ func (t *maglev) find(members *tier, q *query) int {
 	again := random(q.Hash)
 	at := q.Hash
 	for range redraws {
-		i := t.slots[at%uint64(len(t.slots))]
+		i := t.owner(at)
 		if q.admits(&members.members[i]) {
 			return int(i)
 		}

@@ -42,7 +42,7 @@ func (s *Set) Next(o Options, ready, terminating []Member, now int64) *Set {
 	ready, terminating = c.enter(&o, ready, terminating)
 	near := o.arrange(ready)
 	if o.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH && len(ready) > 0 {
-		n.table = s.table.next(ready) // without the lock, for which failed requests wait
+		n.table = s.table.after(ready) // without the lock, for which failed requests wait
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

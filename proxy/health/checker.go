@@ -43,8 +43,8 @@ type Checker struct {
 	asleep  atomic.Bool
 	wake    chan struct{}
 
-	made, failed, skipped atomic.Uint64
-	down                  atomic.Int64
+	passed, failed, skipped atomic.Uint64
+	down                    atomic.Int64
 
 	// Of the goroutine.
 	seed    maphash.Seed
@@ -113,7 +113,8 @@ type Counts struct {
 
 // Counts returns what the Checker has done since it was made.
 func (c *Checker) Counts() Counts {
-	return Counts{c.made.Load(), c.failed.Load(), c.skipped.Load(), int(c.down.Load())}
+	failed := c.failed.Load()
+	return Counts{c.passed.Load() + failed, failed, c.skipped.Load(), int(c.down.Load())}
 }
 
 func (c *Checker) run(ctx context.Context) {
@@ -283,12 +284,12 @@ func (c *Checker) start(ctx context.Context, r *record) {
 func (c *Checker) take(got result) {
 	r := got.record
 	r.running = false
-	c.made.Add(1)
 	if got.err != nil {
 		c.failed.Add(1)
 		r.good = 0
 		r.bad++
 	} else {
+		c.passed.Add(1)
 		r.bad = 0
 		r.good++
 	}

@@ -26,6 +26,7 @@ type backend struct {
 	known    bool
 	clusters map[clusterName]*Cluster
 	settings *settings // of the newest section that names the service
+	past     counts    // of clusters that are gone
 }
 
 // backendOf returns the backend of a service, which it makes and subscribes to if there is none. The lock is held.
@@ -34,6 +35,7 @@ func (s *Store) backendOf(service string) *backend {
 	if b == nil {
 		b = &backend{
 			name: service, shards: make(map[uint32]*meshconfig.Endpoints), clusters: make(map[clusterName]*Cluster), settings: defaults,
+			past: make(counts),
 		}
 		b.used = time.Now()
 		s.backends[service] = b
@@ -72,6 +74,7 @@ func (s *Store) dropCluster(name clusterName) {
 		}
 		c.held, c.next = nil, nil
 		s.check(c)
+		b.past.ofCluster(c)
 	}
 }
 

@@ -31,6 +31,7 @@ type Cluster struct {
 	filled bool                 // set was once made of a complete set of shards
 	making bool                 // somebody makes a Set without the lock
 	next   *members             // what the one after that is to be made of; or nil
+	past   counts               // of checkers that were replaced
 }
 
 // members are what a Set is to be made of.
@@ -42,7 +43,7 @@ type members struct {
 }
 
 func newCluster(n *settings) *Cluster {
-	c := &Cluster{outliers: outlier.NewCluster(n.outlier, rand.Uint64), breaker: outlier.NewBreaker(n.limits)}
+	c := &Cluster{outliers: outlier.NewCluster(n.outlier, rand.Uint64), breaker: outlier.NewBreaker(n.limits), past: make(counts)}
 	c.set.Store(&balance.Set{})
 	c.settings.Store(n)
 	return c
@@ -166,6 +167,7 @@ func (s *Store) check(c *Cluster) {
 		checker.Update(targets(c.Endpoints()))
 	}
 	if old := c.checker.Swap(checker); old != nil {
+		c.past.ofChecker(old)
 		s.closing = append(s.closing, old)
 	}
 }

@@ -66,6 +66,12 @@ func watched() *Metrics {
 		CertificateExpiry: func() time.Time { return time.Unix(5000, 0) },
 		Connected:         yes, Ready: yes, Draining: no,
 	})
+	m.WatchDefences(func() (list []observe.Tally) {
+		for d := range observe.Defences {
+			list = append(list, observe.Tally{Of: d, Service: "checkout.shop", Kind: "k", N: 1})
+		}
+		return list
+	})
 	return m
 }
 
@@ -109,6 +115,29 @@ func TestRequestsAreCounted(t *testing.T) {
 		`heddle_refused_total{direction="outbound",reason="no_endpoints"} 1`,
 		`heddle_refused_total{direction="outbound",reason="other"} 1`,
 		`heddle_refused_total{direction="inbound",reason="denied"} 0`,
+	)
+}
+
+func TestDefencesAreCounted(t *testing.T) {
+	m := New(Options{MaxSeries: 2})
+	m.WatchDefences(func() []observe.Tally {
+		return []observe.Tally{
+			{Of: observe.Ejections, Service: "a.shop", Kind: "latency", N: 2},
+			{Of: observe.Ejections, Service: "a.shop", Kind: "success_rate", N: 1},
+			{Of: observe.EndpointsOut, Service: "a.shop", Kind: "ejected"},
+			{Of: observe.ExhaustedBudget, Service: "b.shop", N: 5},
+			{Of: observe.BreakerRefusals, Service: "c.shop", Kind: "maxRequests", N: 3},
+			{Of: observe.BreakerRefusals, Service: "d.shop", Kind: "maxRequests", N: 4},
+			{Of: observe.Checks, Service: "a.shop", Kind: "skipped", N: 6},
+		}
+	})
+	expect(t, m,
+		`heddle_ejections_total{cause="latency",service="a.shop"} 2`,
+		`heddle_ejections_total{cause="success_rate",service="a.shop"} 1`,
+		`heddle_endpoints_out{service="a.shop",why="ejected"} 0`,
+		`heddle_retry_budget_exhausted_total{service="b.shop"} 5`,
+		`heddle_breaker_refused_total{bound="maxRequests",service="overflow"} 7`,
+		`heddle_health_checks_total{result="skipped",service="a.shop"} 6`,
 	)
 }
 

@@ -35,10 +35,10 @@ func write(t *testing.T, results map[string][]outcome) {
 	fmt.Fprintf(&b, "%s\n\n", first)
 	for _, s := range scenarios {
 		fmt.Fprintf(&b, "### %s\n\n![%s](resilience/%s.svg)\n\n", s.title, s.title, s.name)
-		b.WriteString("| | failed | p50 | p99 | p99.9 | bad endpoints' load |\n|---|---:|---:|---:|---:|---:|\n")
+		b.WriteString("| | failed | p50 | p99 | p99.9 | bad endpoints' load | in the caller's zone |\n|---|---:|---:|---:|---:|---:|---:|\n")
 		for _, o := range results[s.name] {
-			fmt.Fprintf(&b, "| %s | %.2f %% | %d ms | %d ms | %d ms | %.0f %% |\n", o.setup, o.failed*100,
-				o.p50.Milliseconds(), o.p99.Milliseconds(), o.p999.Milliseconds(), o.bad*100)
+			fmt.Fprintf(&b, "| %s | %.2f %% | %d ms | %d ms | %d ms | %.0f %% | %s |\n", o.setup, o.failed*100,
+				o.p50.Milliseconds(), o.p99.Milliseconds(), o.p999.Milliseconds(), o.bad*100, o.zone(s))
 		}
 		b.WriteByte('\n')
 		save(t, filepath.Join(plots, s.name+".svg"), svg(s.title, results[s.name]))
@@ -54,6 +54,14 @@ func write(t *testing.T, results map[string][]outcome) {
 		t.Fatalf("%s has no lines to write between", page)
 	}
 	save(t, page, before+b.String()+after)
+}
+
+// zone is the share of the requests that stayed in the caller's, where there are zones.
+func (o outcome) zone(s scenario) string {
+	if !s.zones {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", o.near*100)
 }
 
 func save(t *testing.T, path, text string) {
@@ -74,7 +82,7 @@ const (
 // svg draws two bars for each setup: the share that failed, and the 99th percentile.
 func svg(title string, list []outcome) string {
 	var b strings.Builder
-	highest := 0.0
+	highest := nearlyNone
 	for _, o := range list {
 		highest = max(highest, o.failed)
 	}

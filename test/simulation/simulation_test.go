@@ -43,8 +43,12 @@ func (s setup) String() string {
 	return s.name
 }
 
-// limits are how much of plain round robin's figures another setup's may be at most; 0: as it comes.
-type limits struct{ failed, p99, bad float64 }
+// limits are how much of plain round robin's figures another setup's may be at most, and what share of the requests must
+// stay in the caller's zone at least; 0: as it comes.
+type limits struct{ failed, p99, bad, near float64 }
+
+// nearlyNone is a share of failed requests that is as good as none.
+const nearlyNone = .0005
 
 // breaks says what of a setup's figures is over the limits.
 func (l limits) breaks(got, base figures) []string {
@@ -54,9 +58,12 @@ func (l limits) breaks(got, base figures) []string {
 			list = append(list, fmt.Sprintf("%s is %.3f of round robin's, want at most %.2f", name, got/base, limit))
 		}
 	}
-	over("the share that failed", got.failed, base.failed, l.failed)
+	over("the share that failed", got.failed, max(base.failed, nearlyNone), l.failed)
 	over("p99", float64(got.p99), float64(base.p99), l.p99)
 	over("the bad endpoints' load", got.bad, base.bad, l.bad)
+	if got.near < l.near {
+		list = append(list, fmt.Sprintf("%.3f of the requests stay in the zone, want at least %.2f", got.near, l.near))
+	}
 	return list
 }
 
@@ -88,6 +95,24 @@ var scenarios = []scenario{
 		asserts: map[string]limits{
 			"LeastRequest": {bad: 1.5}, "PeakEWMA": {failed: .15, p99: .8, bad: .15},
 			defended: {failed: .2, p99: .85, bad: .2},
+		},
+	},
+	{
+		name: "calm", title: "Nothing fails, and each of three zones has a third of the callers and of the endpoints", zones: true,
+		bad:    func(i int) bool { return zone(i) == "a" },
+		behave: func(time.Duration) answer { return answer{slowness: 1} },
+		asserts: map[string]limits{
+			"RoundRobin, defended": {near: .99}, "LeastRequest, defended": {near: .99}, "PeakEWMA, defended": {near: .99},
+			"Random, defended": {near: .99}, defended: {failed: 1, p99: 1.25},
+		},
+	},
+	{
+		name: "small", title: "A zone has a third of the callers and 7 of 100 endpoints, half of what it would need", zones: true, small: 7,
+		bad:    func(i int) bool { return i < 7 },
+		behave: func(time.Duration) answer { return answer{slowness: 1} },
+		asserts: map[string]limits{
+			"RoundRobin, defended": {near: .75}, "LeastRequest, defended": {near: .75}, "PeakEWMA, defended": {near: .75},
+			"Random, defended": {near: .75}, defended: {failed: 1, p99: 4},
 		},
 	},
 	{
@@ -128,8 +153,8 @@ func TestAgainstRoundRobin(t *testing.T) {
 					base = got
 				}
 				results[s.name] = append(results[s.name], outcome{setup, got})
-				t.Logf("%-24s failed %6.3f %%  p50 %4d  p99 %4d  p99.9 %4d ms  bad %5.1f %%", setup, got.failed*100, got.p50.Milliseconds(),
-					got.p99.Milliseconds(), got.p999.Milliseconds(), got.bad*100)
+				t.Logf("%-24s failed %6.3f %%  p50 %4d  p99 %4d  p99.9 %4d ms  bad %5.1f %%  near %5.1f %%", setup, got.failed*100,
+					got.p50.Milliseconds(), got.p99.Milliseconds(), got.p999.Milliseconds(), got.bad*100, got.near*100)
 				broken := s.asserts[setup.String()].breaks(got, base)
 				if setup.defended {
 					broken = append(broken, s.asserts[defended].breaks(got, base)...)

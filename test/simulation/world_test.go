@@ -45,6 +45,7 @@ type scenario struct {
 	bad     func(i int) bool
 	behave  func(at time.Duration) answer
 	zones   bool // endpoints and proxies are in three zones
+	small   int  // how many endpoints zone a has; 0: as many as the others
 	late    bool // the bad ones come when the trouble begins
 	cap     int  // percent of endpoints that may be ejected; 0: the default
 	asserts map[string]limits
@@ -62,6 +63,7 @@ type figures struct {
 	failed         float64 // share
 	p50, p99, p999 time.Duration
 	bad            float64 // share of the requests that went to the bad ones, of what an even share would be
+	near           float64 // share of the requests that went to the caller's zone
 }
 
 // event is something that happens at a time.
@@ -94,8 +96,8 @@ type world struct {
 	proxies  [proxies]proxy
 
 	latencies     []time.Duration
-	failed, onBad int
-	bad           int // how many are
+	failed, onBad, near int
+	bad                 int // how many are
 }
 
 // server is an endpoint: when each of its workers is free.
@@ -103,6 +105,7 @@ type server struct{ free [workers]time.Duration }
 
 // proxy is a caller.
 type proxy struct {
+	zone     string
 	options  balance.Options
 	registry *upstream.Registry
 	set      *balance.Set
@@ -142,17 +145,17 @@ func (w *world) prepare() {
 	for i := range w.proxies {
 		p := &w.proxies[i]
 		p.registry = upstream.NewRegistry(upstream.Options{})
-		p.options = balance.Options{Policy: w.setup.policy}
+		p.zone, p.options = zone(i), balance.Options{Policy: w.setup.policy}
 		if w.setup.defended {
 			config := outlier.Defaults()
 			if w.scenario.cap > 0 {
 				config.MaxEjectedPercent = w.scenario.cap
 			}
 			p.cluster = outlier.NewCluster(config, w.random.Uint64)
-			p.options.PanicPercent, p.options.SlowStart = 50, 10*time.Second
+			p.options.PanicPercent, p.options.SlowStart = int(meshconfig.DefaultOutlier().GetPanicPercent()), 10*time.Second
 			p.options.Attach = func(s *balance.State) any { return p.cluster.Add(s) }
 			if w.scenario.zones {
-				p.options.Zone = zone(i)
+				p.options.Zone = p.zone
 			}
 		}
 		p.set = new(balance.Set).Next(p.options, w.members(p, !w.scenario.late), nil, w.unix(0))
@@ -170,13 +173,24 @@ func (w *world) prepare() {
 
 func zone(i int) string { return string(rune('a' + i%3)) }
 
+// zone is that of an endpoint.
+func (s *scenario) zone(i int) string {
+	if s.small == 0 {
+		return zone(i)
+	}
+	if i < s.small {
+		return "a"
+	}
+	return string(rune('b' + i%2))
+}
+
 // members are a proxy's, with or without the bad ones.
 func (w *world) members(p *proxy, all bool) []balance.Member {
 	var list []balance.Member
 	for i := range endpoints {
 		if all || !w.scenario.bad(i) {
 			address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80)
-			list = append(list, balance.Member{Endpoint: p.registry.Acquire(upstream.Key{Address: address}), Zone: zone(i)})
+			list = append(list, balance.Member{Endpoint: p.registry.Acquire(upstream.Key{Address: address}), Zone: w.scenario.zone(i)})
 		}
 	}
 	return list
@@ -197,7 +211,7 @@ func (w *world) call(p *proxy) {
 	began := w.now
 	pick, ok := p.set.Pick(balance.Ask{Now: w.unix(w.now), Random: w.random.Uint64(), Hash: key, Hashed: true})
 	if !ok {
-		w.count(began, patience, true, false)
+		w.count(began, patience, true, -1, p)
 		return
 	}
 	i := int(pick.Endpoint.Address.Addr().As4()[3])
@@ -211,7 +225,7 @@ func (w *world) call(p *proxy) {
 			learnt = balance.Failure
 		}
 		pick.Done(learnt, latency, w.unix(w.now))
-		w.count(began, latency, outcome != outlier.Success, w.scenario.bad(i))
+		w.count(began, latency, outcome != outlier.Success, i, p)
 	})
 }
 
@@ -244,8 +258,8 @@ func (w *world) serve(i int) (outlier.Outcome, time.Duration) {
 	return outlier.Success, ends - w.now
 }
 
-// count takes a request into the figures.
-func (w *world) count(began, latency time.Duration, failed, bad bool) {
+// count takes a request of a proxy into the figures, which went to an endpoint; less than 0: to none.
+func (w *world) count(began, latency time.Duration, failed bool, i int, p *proxy) {
 	if began < trouble {
 		return
 	}
@@ -253,8 +267,11 @@ func (w *world) count(began, latency time.Duration, failed, bad bool) {
 		w.failed++
 		latency = patience
 	}
-	if bad {
+	if i >= 0 && w.scenario.bad(i) {
 		w.onBad++
+	}
+	if i >= 0 && w.scenario.zone(i) == p.zone {
+		w.near++
 	}
 	w.latencies = append(w.latencies, latency)
 }
@@ -265,6 +282,6 @@ func (w *world) figures() figures {
 	at := func(share float64) time.Duration { return w.latencies[int(share*float64(n))] }
 	return figures{
 		failed: float64(w.failed) / float64(n), p50: at(.5), p99: at(.99), p999: at(.999),
-		bad: float64(w.onBad) / float64(n) / (float64(w.bad) / endpoints),
+		bad: float64(w.onBad) / float64(n) / (float64(w.bad) / endpoints), near: float64(w.near) / float64(n),
 	}
 }
