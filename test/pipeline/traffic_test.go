@@ -200,3 +200,28 @@ func TestALimitIsForEachPod(t *testing.T) {
 		t.Errorf("what no limit is about: %v", a)
 	}
 }
+
+// Checks come with the caller's own identity, which a policy refuses everywhere but on the path that the profile declares.
+func TestChecksPassPolicies(t *testing.T) {
+	t.Parallel()
+	m := shop(t, settings{})
+	second, one := v1alpha1.Duration("1s"), int32(1)
+	profile := gen.ServiceProfile(namespace, "cart", "cart", gen.Check("/healthz"))
+	profile.Spec.HealthCheck.Interval, profile.Spec.HealthCheck.UnhealthyThreshold = &second, &one
+	m.apply(profile, gen.MeshPolicy(namespace, "closed", gen.ForService("cart"), gen.Authorize(v1alpha1.ActionDeny)))
+	m.settle()
+	web := m.workload("shop/web-1")
+	checks := func(result string) float64 {
+		return web.sidecar().metric("heddle_health_checks_total", "result="+result, "service=cart.shop")
+	}
+	c := web.client()
+	await(t, "checks are made", func() bool {
+		if a := c.get("http://cart.shop/"); !refusedFor("denied")(a) {
+			t.Errorf("got %v in spite of the policy", a)
+		}
+		return checks("passed")+checks("failed") >= 2
+	})
+	if n := checks("failed"); n != 0 {
+		t.Errorf("%v checks failed", n)
+	}
+}

@@ -134,6 +134,7 @@ func (w *workload) startProxy() *proxy {
 	observer := &complaints{Observer: p.metrics, of: w.pod.Name}
 	m.Cleanup(func() { observer.print(m.T) })
 	p.tables = table.New(table.Options{Upstreams: p.callees, Observer: observer, Log: m.log})
+	p.metrics.WatchDefences(p.tables.Tallies)
 	options := func(upstreams *upstream.Registry) forward.Options {
 		return forward.Options{
 			Tables: p.tables, Upstreams: upstreams, Credentials: p.agent.Identity(), Observer: observer, Log: m.log,
