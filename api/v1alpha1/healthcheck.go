@@ -69,7 +69,7 @@ type HTTPHealthCheck struct {
 	// +kubebuilder:validation:MaxItems=8
 	Headers []Header `json:"headers,omitempty"`
 
-	// codes that are healthy, 200 to 599. At most 16. Absent: 200 to 399.
+	// codes that are healthy, 200 to 599. At most 16. Absent: 200 to 399, and 429.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

@@ -2627,7 +2627,7 @@ type HealthCheck struct {
 	Path               string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // HTTP
 	Host               string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	Headers            []*HeaderValue         `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
-	Codes              []uint32               `protobuf:"varint,5,rep,packed,name=codes,proto3" json:"codes,omitempty"` // that are healthy; empty: 200 to 399
+	Codes              []uint32               `protobuf:"varint,5,rep,packed,name=codes,proto3" json:"codes,omitempty"` // that are healthy; empty: 200 to 399, and 429
 	Body               string                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`           // RE2 that the first 4 KiB of the body must hold; empty: anything
 	GrpcService        string                 `protobuf:"bytes,7,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
 	Interval           int64                  `protobuf:"varint,8,opt,name=interval,proto3" json:"interval,omitempty"`

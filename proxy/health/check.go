@@ -35,7 +35,7 @@ type Check struct {
 	once  func(c *Check, ctx context.Context, e *upstream.Endpoint) error
 	host  string
 	head  message.Head // but for the authority where host is empty
-	codes []uint32     // empty: 200 to 399
+	codes []uint32     // empty: 200 to 399, and 429
 	body  *regexp.Regexp
 	frame []byte // of gRPC
 }

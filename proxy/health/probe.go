@@ -70,13 +70,19 @@ func (c *Check) judge(body io.Reader, status int) (ended bool, err error) {
 	switch {
 	case err != nil && !ended:
 		return false, fmt.Errorf("reading the body: %w", err)
-	case len(c.codes) == 0 && (status < http.StatusOK || status >= http.StatusBadRequest),
+	case len(c.codes) == 0 && !isWell(status),
 		len(c.codes) > 0 && !slices.Contains(c.codes, uint32(status)):
 		return ended, fmt.Errorf("it answers %d", status)
 	case c.body != nil && !c.body.Match(buf[:n]):
 		return ended, errors.New("the body does not match")
 	}
 	return ended, nil
+}
+
+// isWell says whether a status is healthy where nobody said which are. 429 is: who sheds load is there, and is to get less of
+// it, not none. The limits of its own proxy answer it, too.
+func isWell(status int) bool {
+	return status >= http.StatusOK && status < http.StatusBadRequest || status == http.StatusTooManyRequests
 }
 
 // settle is how long a connection to another proxy must hold. That proxy is reached before its application is, and closes

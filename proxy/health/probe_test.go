@@ -53,6 +53,8 @@ func TestHTTP(t *testing.T) {
 		"399":                       {nil, script(body(399, "")), ""},
 		"400":                       {nil, script(body(400, "")), "it answers 400"},
 		"503":                       {nil, script(body(503, "no")), "it answers 503"},
+		"429, which sheds load":     {nil, script(body(429, "")), ""},
+		"429 where that is not":     {&meshconfig.HealthCheck{Codes: []uint32{200}}, script(body(429, "")), "it answers 429"},
 		"503 where that is healthy": {&meshconfig.HealthCheck{Codes: []uint32{503}}, script(body(503, "")), ""},
 		"200 where that is not":     {&meshconfig.HealthCheck{Codes: []uint32{204}}, script(body(200, "")), "it answers 200"},
 		"interim answers before":    {nil, script("HTTP/1.1 103 x\r\n\r\n" + body(200, "")), ""},

@@ -16,7 +16,7 @@ type HTTPHealthCheckApplyConfiguration struct {
 	Host *string `json:"host,omitempty"`
 	// headers of the request. At most 8.
 	Headers []HeaderApplyConfiguration `json:"headers,omitempty"`
-	// codes that are healthy, 200 to 599. At most 16. Absent: 200 to 399.
+	// codes that are healthy, 200 to 599. At most 16. Absent: 200 to 399, and 429.
 	Codes []int32 `json:"codes,omitempty"`
 	// body is an RE2 expression that the first 4 KiB of the body must hold. At most
 	// 256 characters. Absent: anything.
