@@ -19,9 +19,11 @@ func TestPicksDoNotAllocate(t *testing.T) {
 		options Options
 		out     int // how many are ejected
 		tried   int // how many are avoided
+		busy    int // how many requests those of the near tier have under way
 	}{
 		"when all are well":          {},
 		"in zones":                   {options: Options{Zone: "a"}},
+		"when a zone is busy":        {options: Options{Zone: "a"}, busy: crowd},
 		"when some are ejected":      {out: 30},
 		"when nearly all are":        {out: 98},
 		"in panic":                   {out: 60, options: Options{PanicPercent: 50}},
@@ -45,6 +47,11 @@ func TestPicksDoNotAllocate(t *testing.T) {
 				var tried []*upstream.Endpoint
 				for _, m := range m[:c.tried] {
 					tried = append(tried, m.Endpoint)
+				}
+				for _, m := range s.near.members {
+					for range c.busy {
+						m.Endpoint.Begin()
+					}
 				}
 				now := start
 				if allocs := testing.AllocsPerRun(200, func() {

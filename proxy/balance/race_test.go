@@ -67,6 +67,9 @@ func TestNothingRaces(t *testing.T) {
 					out++
 				}
 			}
+			if got := int(s.shared.out.Load()); got != len(s.ready)-healthy {
+				t.Errorf("%d are counted as out, there are %d", got, len(s.ready)-healthy)
+			}
 			if s.Healthy() != healthy || len(s.shared.ejected) != out || out > len(s.ready)/2 {
 				t.Errorf("%d healthy and %d ejected are counted, there are %d and %d", s.Healthy(), len(s.shared.ejected), healthy, out)
 			}

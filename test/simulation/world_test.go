@@ -95,7 +95,7 @@ type world struct {
 	servers  [endpoints]server
 	proxies  [proxies]proxy
 
-	latencies     []time.Duration
+	latencies           []time.Duration
 	failed, onBad, near int
 	bad                 int // how many are
 }
