@@ -3,7 +3,6 @@
 package table
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -15,11 +14,12 @@ import (
 // tally returns what is counted of a service.
 func (m *mesh) tally(of observe.Defence, service, kind string) uint64 {
 	m.Helper()
-	i := slices.IndexFunc(m.Tallies(), func(t observe.Tally) bool { return t.Of == of && t.Service == service && t.Kind == kind })
-	if i < 0 {
-		return 0
+	for _, t := range m.Tallies() {
+		if t.Of == of && t.Service == service && t.Kind == kind {
+			return t.N
+		}
 	}
-	return m.Tallies()[i].N
+	return 0
 }
 
 func TestWhatDefencesDidIsTold(t *testing.T) {
