@@ -40,6 +40,7 @@ func (x *exchange) redirected(h *message.Head) {
 	h.Status, h.Close = x.redirect.Status, x.last
 	h.Add("Location", x.redirect.Location(&x.asks, x.request.Scheme, x.choice.Prefix))
 	h.Add("Content-Length", "0")
+	x.filters().ResponseHeaders.Apply(h)
 	x.event.Status = h.Status
 }
 

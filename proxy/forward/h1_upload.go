@@ -60,6 +60,16 @@ func (u *upload) ended() bool {
 	return u.whole
 }
 
+// wasSent says whether all of the content was written.
+func (u *upload) wasSent() bool {
+	if !u.runs {
+		return u.whole
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.whole && u.sent
+}
+
 // replayable says whether the content can be sent from its start again.
 func (u *upload) replayable() bool {
 	if !u.runs {
@@ -80,13 +90,13 @@ func (u *upload) count() int64 {
 	return u.bytes
 }
 
-// copy returns a copy of the whole content; it is not ok if that was too much to be held, or has not all come.
+// copy returns a copy of the whole content; it is not ok if that was too much to be held, has not all come, or has a trailer.
 func (u *upload) copy() (content []byte, ok bool) {
 	if u.runs {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 	}
-	if !u.whole || u.lost {
+	if !u.whole || u.lost || len(u.d.conn.Trailer()) > 0 {
 		return nil, false
 	}
 	return slices.Clone(u.held), true
@@ -164,6 +174,7 @@ func (u *upload) sendHere(up endpointConn) error {
 		}
 		u.d.conn.Discard(len(p))
 	}
+	u.sent = true
 	return up.End(u.d.x.requestTrailer(u.d.conn.Trailer()))
 }
 

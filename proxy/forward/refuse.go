@@ -58,7 +58,11 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 	if x.mark && why.Undelivered {
 		h.Add(undelivered, "1")
 	}
-	if x.request.Method == http.MethodHead {
+	switch {
+	case x.request.Method == http.MethodHead, h.Status == http.StatusNotModified:
+		body, h.Length = "", 0
+	case h.Status == http.StatusNoContent: // a fault's
+		h.Del("content-length")
 		body, h.Length = "", 0
 	}
 	return body, true

@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,4 +206,37 @@ func TestWeightsOfConnections(t *testing.T) {
 		t.Errorf("no endpoints: got %q", got)
 	}
 	p.client.events.wait(t, "of no endpoints", func(e observe.Event) bool { return e.Reason == refusal.NoEndpoints })
+}
+
+// An end in good order would be that of a server which has nothing to say.
+func TestAConnectionThatIsRefusedIsReset(t *testing.T) {
+	hello := accept(t, func(c net.Conn) { io.WriteString(c, "hello") })
+	for name, change := range map[string]func(p *pair){
+		"without endpoints":            func(p *pair) { p.client.endpoints(cart, shop) },
+		"nobody listens":               func(p *pair) { p.client.endpoints(cart, shop, nobody()) },
+		"the application does not":     func(p *pair) { p.client.endpoints(cart, shop, p.server.listen(nobody())) },
+		"a policy denies it":           func(p *pair) { p.server.policy(strict, deny) },
+		"the weights are 0":            func(p *pair) { p.client.service(asTCP, nil, 0) },
+		"a rate limit has no token":    func(p *pair) { p.server.policyOf(spent()); io.ReadAll(dial(p.T, p.client, p.at.String())) },
+		"nobody knows the service":     func(p *pair) { p.at = p.client.listen(netip.MustParseAddrPort("10.9.9.9:80")) },
+		"it comes without an identity": func(p *pair) { p.at = p.inside },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, asTCP, hello, settings{})
+			p.server.policyOf(&meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: asTCP})
+			change(p)
+			conn := dial(t, p.client, p.at.String())
+			conn.Write([]byte{0})
+			if got, err := io.ReadAll(conn); len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// spent is a policy with a rate limit for one connection.
+func spent() *meshconfig.PortPolicy {
+	return &meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: asTCP, RateLimits: []*meshconfig.RateLimit{
+		{Name: "shop/cart/few", Requests: 1, Interval: 3_600_000, Burst: 1},
+	}}
 }
