@@ -53,7 +53,7 @@ func (x *exchange) rewrite(out *message.Head) {
 	if f.Path != nil {
 		out.Path = f.Path.Rewrite(x.path, x.choice.Prefix) + x.query
 	}
-	if f.Host != "" && out.Method != methodConnect {
+	if f.Host != "" && (out.Method != methodConnect || out.Protocol != "") { // CONNECT alone goes to its authority
 		out.Authority = f.Host
 	}
 	f.RequestHeaders.Apply(out)

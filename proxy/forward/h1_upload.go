@@ -70,14 +70,16 @@ func (u *upload) wasSent() bool {
 	return u.whole && u.sent
 }
 
-// replayable says whether the content can be sent from its start again.
+// replayable says whether the content can be sent from its start again. What is too long to be held can't while it is being
+// read: some of it would be lost before there is another endpoint to take it.
 func (u *upload) replayable() bool {
 	if !u.runs {
 		return !u.lost
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return !u.lost && !u.failed
+	fits := u.whole || u.to == nil || u.d.request.Length <= int64(u.d.side.Limits.ReplayBytes)
+	return fits && !u.lost && !u.failed
 }
 
 // count is how many bytes of it have come.

@@ -158,6 +158,27 @@ func TestUnmeshedAndForeignDestinations(t *testing.T) {
 	call{}.status(t, clientOf(t, gone, false), 502)
 }
 
+// A Service of type ExternalName is a name for another in DNS: its callers dial that one's address.
+func TestAnAliasIsTheServiceThatItNames(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		p := newPair(t, v.declared, httpApp(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }), settings{})
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://alias.other", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := clientOf(t, p.at, v.http2).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, _ := io.ReadAll(response.Body); response.StatusCode != 200 || string(got) != "alias.other" {
+			t.Errorf("status %d, host %q", response.StatusCode, got)
+		}
+		p.client.events.wait(t, "of the service", func(e observe.Event) bool { return e.Labels.Service == cart && e.MTLS })
+	})
+}
+
 func TestConnectionsThatSendNothing(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, ok), settings{limits: limits.Set{
 		FirstByte: 30 * time.Millisecond, Idle: 30 * time.Millisecond,

@@ -126,6 +126,22 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 	}
 }
 
+func TestTheHostOfAWebSocketOverHTTP2IsRewritten(t *testing.T) {
+	p := newPair(t, asHTTP2, app2(t, func(p *peer2, f http2.Frame) {
+		if f, ok := f.(*http2.MetaHeadersFrame); ok {
+			p.head(f.StreamID, false, ":status", "200", "x-host", field(f, ":authority"), "x-path", field(f, ":path"))
+		}
+	}, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1}), settings{})
+	p.client.route(asHTTP2, &meshconfig.Route{Filters: &meshconfig.Filters{
+		RewriteHost: "new.shop", RewritePath: &meshconfig.PathRewrite{Value: "/new"},
+	}})
+	caller := caller2(t, p.at)
+	caller.ask(1, false, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-version", "13")
+	if f := caller.wantHead(); field(f, "x-host") != "new.shop" || field(f, "x-path") != "/new" {
+		t.Errorf("the application saw %v", f.Fields)
+	}
+}
+
 func TestWebSocketToAServerOfHTTP2(t *testing.T) {
 	const request = "GET /chat HTTP/1.1\r\nHost: cart\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
