@@ -143,6 +143,21 @@ func TestAServerThatAsksForMoreTimeThanThereIs(t *testing.T) {
 	})
 }
 
+func TestAWaitForAnotherTryIsNotIdle(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		var served atomic.Int64
+		p := newPair(t, v.declared, httpApp(t, stumbles(t, &served, 1, func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "1")
+			unavailable(w)
+		})), settings{})
+		p.client.route(v.declared, &meshconfig.Route{
+			IdleTimeout: 300, Retry: retry(1, func(r *meshconfig.Retry) { r.Codes = []uint32{503} }),
+		})
+		call{method: "PUT", body: "x"}.status(t, clientOf(t, p.at, v.http2), 200)
+	})
+}
+
 func TestATryThatTakesTooLong(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
