@@ -119,7 +119,7 @@ func TestABreakerBoundsConnections(t *testing.T) {
 			first := dial(t, p, at.String())
 			first.Write([]byte("x"))
 			io.ReadFull(first, make([]byte, 1))
-			if got, _ := io.ReadAll(dial(t, p, at.String())); len(got) > 0 {
+			if got, _ := spoken(t, at, ""); got != "" {
 				t.Errorf("got %q", got)
 			}
 			p.events.wait(t, c.bound, func(e observe.Event) bool {
@@ -127,7 +127,11 @@ func TestABreakerBoundsConnections(t *testing.T) {
 			})
 			first.Close()
 			eventually(t, "room", func() bool {
-				second := dial(t, p, at.String())
+				second, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.String())
+				if err != nil {
+					return false
+				}
+				defer second.Close()
 				second.Write([]byte("x"))
 				n, _ := second.Read(make([]byte, 1))
 				return n == 1
@@ -184,7 +188,7 @@ func TestAnEndpointThatIsFullOfConnectionsIsPassedOver(t *testing.T) {
 				t.Fatalf("connection %d: %v", i, err)
 			}
 		}
-		if got, err := io.ReadAll(dial(t, p, at.String())); !errors.Is(err, syscall.ECONNRESET) {
+		if got, err := spoken(t, at, ""); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	})
@@ -370,7 +374,7 @@ func TestARateLimitOfConnections(t *testing.T) {
 		if i >= 2 {
 			want = ""
 		}
-		if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); string(got) != want {
+		if got, _ := spoken(t, p.at, ""); got != want {
 			t.Errorf("connection %d: got %q, want %q", i, got, want)
 		}
 	}

@@ -58,11 +58,11 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 	if x.mark && why.Undelivered {
 		h.Add(undelivered, "1")
 	}
-	switch {
-	case x.request.Method == http.MethodHead, h.Status == http.StatusNotModified:
-		body, h.Length = "", 0
-	case h.Status == http.StatusNoContent: // a fault's
+	empty := h.Status == http.StatusNoContent || h.Status == http.StatusNotModified // a fault's
+	if empty {
 		h.Del("content-length")
+	}
+	if empty || x.request.Method == http.MethodHead {
 		body, h.Length = "", 0
 	}
 	return body, true

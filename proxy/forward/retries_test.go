@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,18 @@ func TestAWaitForAnotherTryIsNotIdle(t *testing.T) {
 	})
 }
 
+// callUntil calls until an event is reported that hangs on which endpoint is picked.
+func callUntil(t *testing.T, p *proxy, call func(), wanted func(observe.Event) bool) {
+	t.Helper()
+	for range 40 {
+		call()
+		if slices.ContainsFunc(p.events.All(), wanted) {
+			return
+		}
+	}
+	t.Error("the event did not come")
+}
+
 func TestATryThatTakesTooLong(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
@@ -182,13 +195,12 @@ func TestATryThatTakesTooLong(t *testing.T) {
 			if again {
 				p.client.endpoints(cart, shop, p.inside, quick)
 			}
-			for range 4 {
+			callUntil(t, p.client, func() {
 				response, body := call{method: "PUT", body: "x"}.do(t, client)
 				if again && (response.StatusCode != 200 || body != "x") || !again && response.StatusCode != 504 {
 					t.Errorf("%s: status %d, body %q", name, response.StatusCode, body)
 				}
-			}
-			p.client.events.wait(t, name, func(e observe.Event) bool {
+			}, func(e observe.Event) bool {
 				return again && e.RetryReason == "timeout" && e.Status == 200 || !again && e.Reason == refusal.Timeout && e.Attempts == 1
 			})
 		}
@@ -253,12 +265,11 @@ func TestATryThatIsNotEvenSentInTimeIsTriedElsewhere(t *testing.T) {
 			p.client.route(c.declared, &meshconfig.Route{TryTimeout: 300})
 			p.client.endpoints(cart, c.id, mute, good)
 			client := clientOf(t, p.at, c.http2)
-			for range 6 {
+			callUntil(t, p.client, func() {
 				if got := (call{method: "POST", body: "x"}).status(t, client, 200); got != "x" {
 					t.Errorf("got %q", got)
 				}
-			}
-			p.client.events.wait(t, "of a second try", func(e observe.Event) bool {
+			}, func(e observe.Event) bool {
 				return e.Attempts == 2 && e.Status == 200 && e.RetryReason == "refused_stream"
 			})
 		})
@@ -284,9 +295,12 @@ func TestConnectionsOfAnswersThatAreRetriedAreUsedAgain(t *testing.T) {
 	app.Start()
 	t.Cleanup(app.Close)
 	p, at := newClient(t, asHTTP, addrOf(app.Listener.Addr()))
-	p.route(asHTTP, &meshconfig.Route{Retry: retry(2, func(r *meshconfig.Retry) {
-		r.Codes, r.BackoffBase, r.BackoffMax = []uint32{503}, 2, 2
-	})})
+	p.traffic(asHTTP, func(r *meshconfig.Routes) {
+		r.Ports[0].Routes = []*meshconfig.Route{{Name: "all", Retry: retry(2, func(r *meshconfig.Retry) {
+			r.Codes, r.BackoffBase, r.BackoffMax = []uint32{503}, 2, 2
+		})}}
+		r.RetryBudget = &meshconfig.RetryBudget{MinPerSecond: 100}
+	}, 1)
 	client := clientOf(t, at, false)
 	for range 8 {
 		call{method: "PUT", body: "x"}.status(t, client, 200)

@@ -217,13 +217,13 @@ func TestWeightsOfConnections(t *testing.T) {
 	p.client.endpoints(backend(1), shop, two)
 	for weights, want := range map[[2]uint32]string{{1, 0}: "1", {0, 1}: "2"} {
 		p.client.service(asTCP, nil, weights[0], weights[1])
-		if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); string(got) != want {
+		if got, _ := spoken(t, p.at, ""); got != want {
 			t.Errorf("weights %v: got %q, want %q", weights, got, want)
 		}
 	}
 	p.client.endpoints(cart, shop)
 	p.client.service(asTCP, nil, 1)
-	if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); len(got) != 0 {
+	if got, _ := spoken(t, p.at, ""); got != "" {
 		t.Errorf("no endpoints: got %q", got)
 	}
 	p.client.events.wait(t, "of no endpoints", func(e observe.Event) bool { return e.Reason == refusal.NoEndpoints })
@@ -237,8 +237,7 @@ func TestAConnectionThatIsRefusedIsReset(t *testing.T) {
 		"nobody listens":               func(p *pair) { p.client.endpoints(cart, shop, nobody()) },
 		"the application does not":     func(p *pair) { p.client.endpoints(cart, shop, p.server.listen(nobody())) },
 		"a policy denies it":           func(p *pair) { p.server.policy(strict, deny) },
-		"the weights are 0":            func(p *pair) { p.client.service(asTCP, nil, 0) },
-		"a rate limit has no token":    func(p *pair) { p.server.policyOf(spent()); io.ReadAll(dial(p.T, p.client, p.at.String())) },
+		"a rate limit has no token":    func(p *pair) { p.server.policyOf(spent()); spoken(p.T, p.at, "") },
 		"nobody knows the service":     func(p *pair) { p.at = p.client.listen(netip.MustParseAddrPort("10.9.9.9:80")) },
 		"it comes without an identity": func(p *pair) { p.at = p.inside },
 	} {
@@ -246,9 +245,7 @@ func TestAConnectionThatIsRefusedIsReset(t *testing.T) {
 			p := newPair(t, asTCP, hello, settings{})
 			p.server.policyOf(&meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: asTCP})
 			change(p)
-			conn := dial(t, p.client, p.at.String())
-			conn.Write([]byte{0})
-			if got, err := io.ReadAll(conn); len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
+			if got, err := spoken(t, p.at, "\x00"); got != "" || !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})
