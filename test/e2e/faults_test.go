@@ -116,10 +116,10 @@ func (f figures) kept(t *testing.T, atLeast int) {
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
 func show(all []figures) {
-	say("\n%-38s %8s %7s %10s %9s %9s  %s", "", "requests", "failed", "success", "p50", "p99", "")
+	say("\n%-34s %8s %7s %10s %9s %9s", "", "requests", "failed", "success", "p50", "p99")
 	for _, f := range all {
 		s := f.stats
-		say("%-38s %8d %7d %8.3f %% %6.1f ms %6.1f ms  %s", f.what, s.Requests, s.Failed, 100*f.success(), s.P50, s.P99, f.note)
+		say("%-34s %8d %7d %8.3f %% %6.1f ms %6.1f ms  %s", f.what, s.Requests, s.Failed, 100*f.success(), s.P50, s.P99, f.note)
 	}
 }
 
@@ -164,30 +164,28 @@ func documented(t *testing.T) {
 
 // canary moves the weights under 400 users, each with cookies of its own.
 func canary(t *testing.T) []figures {
-	const users, rate = 400, 200
+	const users = 400
 	say("\n== a canary with sticky users: TrafficSplit stock goes from 90/10 to 50/50 under %d users", users)
 	split := fmt.Sprintf(stockCanary, 90, 10)
 	apply(t, split)
 	removeAfter(t, split)
 	awaitCondition(t, "shop", "trafficsplit/stock", "Programmed", "True")
 
-	load := background(t.Context(), "load", "-url", stockURL, "-users", strconv.Itoa(users), "-rate", strconv.Itoa(rate), "-requests", strconv.Itoa(8*users))
+	load := background(t.Context(), "load", "-url", stockURL, "-users", strconv.Itoa(users), "-rate", "200", "-duration", "3m")
 	await(t, load, "every user came by twice", func(s stats) bool { return s.Requests >= 2*users })
 	apply(t, fmt.Sprintf(stockCanary, 50, 50))
 	awaitCondition(t, "shop", "trafficsplit/stock", "Programmed", "True")
 	edited := soFar(t, load).Requests
+	await(t, load, "every user came by twice more", func(s stats) bool { return s.Requests >= edited+3*users })
 	say("%s", must(t, "-n", "shop", "get", "trafficsplit", "stock"))
-	s := decode[stats](t, load.wait(t))
+	s := finish(t, load)
 
 	moved, back := s.Moves["v1>v2"], s.Moves["v2>v1"]
 	before := s.Users["v2"] - moved + back
 	f := figures{"sticky canary, 10 % -> 50 %", s, fmt.Sprintf("%d of %d users on v2, then %d moved to it, %d back", before, users, moved, back)}
-	f.kept(t, 8*users)
+	f.kept(t, 5*users)
 	if len(s.Moves) != 1 || back != 0 {
 		t.Errorf("users moved who should have stayed: %v", s.Moves)
-	}
-	if edited > 6*users {
-		t.Errorf("the weights moved after %d requests, too late for all users to come by afterwards", edited)
 	}
 	// Shares of users, to four standard deviations.
 	for what, c := range map[string]struct {
@@ -203,8 +201,8 @@ func canary(t *testing.T) []figures {
 
 // fault has a tenth of the tries fail, which callers with retries do not notice and others do.
 func fault(t *testing.T) []figures {
-	say("\n== an injected fault: ServiceProfile stock answers 503 to 10 % of tries, and ends by itself")
-	expires := time.Now().Add(40 * time.Second).UTC().Format(time.RFC3339)
+	say("\n== an injected fault: ServiceProfile stock answers 503 to 10 %% of tries, and ends by itself")
+	expires := time.Now().Add(50 * time.Second).UTC().Format(time.RFC3339)
 	must(t, "-n", "shop", "patch", "serviceprofile", "stock", "--type=merge", "-p", fmt.Sprintf(
 		`{"spec":{"faults":[{"name":"drill","percent":10,"abort":{"httpStatus":503},"expiresAt":%q}]}}`, expires))
 	awaitCondition(t, "shop", "serviceprofile/stock", "Programmed", "True")
@@ -220,7 +218,7 @@ func fault(t *testing.T) []figures {
 	}
 	all := []figures{
 		{"fault of 10 %, GET with 3 retries", gets, ""},
-		{"fault of 10 %, POST, not repeated", posts, "the same fault, where nothing may be repeated"},
+		{"fault of 10 %, POST, not repeated", posts, "what retries have hidden"},
 	}
 	all[0].kept(t, 4000)
 	const share = 0.1
@@ -245,10 +243,10 @@ func fault(t *testing.T) []figures {
 // frozen stops one pod's process in its tracks: it takes connections and requests, and answers none.
 func frozen(t *testing.T) []figures {
 	say("\n== a frozen pod: SIGSTOP to the application of one of four pods under load")
-	fields := strings.Fields(must(t, "-n", "shop", "get", "pods", "-l", "app=stock,version=v1", "-o",
-		"jsonpath={.items[0].metadata.name} {.items[0].metadata.uid} {.items[0].status.podIP}"))
-	pod, uid, address := fields[0], fields[1], fields[2]+":8080"
-	caller := must(t, "-n", "shop", "get", "pods", "-l", "app=customer", "-o", "jsonpath={.items[0].status.podIP}")
+	pod := must(t, "-n", "shop", "get", "pods", "-l", "app=stock,version=v1", "-o", "jsonpath={.items[0].metadata.name}")
+	uid, ip := identify(t, pod)
+	address := ip + ":8080"
+	_, caller := identify(t, customerPod(t))
 	pid := processOf(t, uid, "/shop")
 	wake := func() {
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -256,7 +254,7 @@ func frozen(t *testing.T) []figures {
 		}
 	}
 
-	load := background(t.Context(), "load", "-url", stockURL, "-rate", "200", "-duration", "50s")
+	load := background(t.Context(), "load", "-url", stockURL, "-rate", "200", "-duration", "3m")
 	await(t, load, "the pod gets requests", func(s stats) bool { return s.Requests >= 600 && s.Pods[pod] > 0 })
 	t.Cleanup(wake)
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -276,9 +274,9 @@ func frozen(t *testing.T) []figures {
 	ejectedStatus(t, "")
 	say("%s goes on; its trial has passed %.1f s later", pod, returned.Seconds())
 
-	s := decode[stats](t, load.wait(t))
+	s := finish(t, load)
 	f := figures{"pod frozen by SIGSTOP, GET", s, fmt.Sprintf("ejected after %.1f s, back %.1f s after SIGCONT", ejected.Seconds(), returned.Seconds())}
-	f.kept(t, 9000)
+	f.kept(t, 2000)
 	if s.Max < 450 {
 		t.Errorf("no request has met the frozen pod: the slowest took %.1f ms", s.Max)
 	}
@@ -336,7 +334,7 @@ func soFar(t *testing.T, load *running) stats {
 			continue // the end of a line is still to come
 		}
 		if s.Total {
-			t.Fatal("the load has ended")
+			t.Fatalf("the load has ended: %+v", s)
 		}
 		sum.Requests += s.Requests
 		for pod, n := range s.Pods {
@@ -344,6 +342,29 @@ func soFar(t *testing.T, load *running) stats {
 		}
 	}
 	return sum
+}
+
+// identify returns the UID and the address of a pod.
+func identify(t *testing.T, pod string) (uid, ip string) {
+	t.Helper()
+	fields := strings.Fields(must(t, "-n", "shop", "get", "pod", pod, "-o", "jsonpath={.metadata.uid} {.status.podIP}"))
+	return fields[0], fields[1]
+}
+
+// customerPod is the name of the pod that the load runs in.
+func customerPod(t *testing.T) string {
+	t.Helper()
+	return must(t, "-n", "shop", "get", "pods", "-l", "app=customer", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].metadata.name}")
+}
+
+// finish ends a load, the only one that runs, and returns its total.
+func finish(t *testing.T, load *running) stats {
+	t.Helper()
+	uid, _ := identify(t, customerPod(t))
+	if err := syscall.Kill(processOf(t, uid, "/shop\x00load"), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	return decode[stats](t, load.wait(t))
 }
 
 // await waits until what a load has done so far is enough.
