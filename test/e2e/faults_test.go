@@ -115,9 +115,12 @@ func (f figures) kept(t *testing.T, atLeast int) {
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
-func show(all []figures) {
+// play is what the acts have come to.
+type play struct{ all []figures }
+
+func (p *play) show() {
 	say("\n%-34s %8s %7s %10s %9s %9s", "", "requests", "failed", "success", "p50", "p99")
-	for _, f := range all {
+	for _, f := range p.all {
 		s := f.stats
 		say("%-34s %8d %7d %8.3f %% %6.1f ms %6.1f ms  %s", f.what, s.Requests, s.Failed, 100*f.success(), s.P50, s.P99, f.note)
 	}
@@ -136,18 +139,11 @@ func TestCallersNoticeNoFault(t *testing.T) {
 		}
 		return nil
 	})
-	var all []figures
-	for _, act := range []struct {
-		name string
-		play func(t *testing.T) []figures
-	}{
-		{"a canary with sticky users", canary},
-		{"an injected fault", fault},
-		{"a frozen pod", frozen},
-	} {
-		t.Run(act.name, func(t *testing.T) { all = append(all, act.play(t)...) })
-	}
-	show(all)
+	var p play
+	t.Run("a canary with sticky users", p.canary)
+	t.Run("an injected fault", p.fault)
+	t.Run("a frozen pod", p.frozen)
+	p.show()
 }
 
 // documented checks that the policy is the one that users are told to begin with.
@@ -163,7 +159,7 @@ func documented(t *testing.T) {
 }
 
 // canary moves the weights under 400 users, each with cookies of its own.
-func canary(t *testing.T) []figures {
+func (p *play) canary(t *testing.T) {
 	const users = 400
 	say("\n== a canary with sticky users: TrafficSplit stock goes from 90/10 to 50/50 under %d users", users)
 	split := fmt.Sprintf(stockCanary, 90, 10)
@@ -183,6 +179,7 @@ func canary(t *testing.T) []figures {
 	moved, back := s.Moves["v1>v2"], s.Moves["v2>v1"]
 	before := s.Users["v2"] - moved + back
 	f := figures{"sticky canary, 10 % -> 50 %", s, fmt.Sprintf("%d of %d users on v2, then %d moved to it, %d back", before, users, moved, back)}
+	p.all = append(p.all, f)
 	f.kept(t, 5*users)
 	if len(s.Moves) != 1 || back != 0 {
 		t.Errorf("users moved who should have stayed: %v", s.Moves)
@@ -196,11 +193,10 @@ func canary(t *testing.T) []figures {
 			t.Errorf("%s: %d of %d users", what, c.got, users)
 		}
 	}
-	return []figures{f}
 }
 
 // fault has a tenth of the tries fail, which callers with retries do not notice and others do.
-func fault(t *testing.T) []figures {
+func (p *play) fault(t *testing.T) {
 	say("\n== an injected fault: ServiceProfile stock answers 503 to 10 %% of tries, and ends by itself")
 	expires := time.Now().Add(50 * time.Second).UTC().Format(time.RFC3339)
 	must(t, "-n", "shop", "patch", "serviceprofile", "stock", "--type=merge", "-p", fmt.Sprintf(
@@ -216,11 +212,9 @@ func fault(t *testing.T) []figures {
 	if time.Now().UTC().Format(time.RFC3339) >= expires {
 		t.Errorf("the load went on beyond the end of the fault")
 	}
-	all := []figures{
-		{"fault of 10 %, GET with 3 retries", gets, ""},
-		{"fault of 10 %, POST, not repeated", posts, "what retries have hidden"},
-	}
-	all[0].kept(t, 4000)
+	hidden := figures{"fault of 10 %, GET with 3 retries", gets, ""}
+	p.all = append(p.all, hidden, figures{"fault of 10 %, POST, not repeated", posts, "what retries have hidden"})
+	hidden.kept(t, 4000)
 	const share = 0.1
 	n := float64(posts.Requests)
 	if sigma := math.Sqrt(n * share * (1 - share)); posts.Requests < 2000 || math.Abs(float64(posts.Failed)-n*share) > 4*sigma {
@@ -237,11 +231,10 @@ func fault(t *testing.T) []figures {
 	if after.Requests != 400 || after.Failed != 0 {
 		t.Errorf("after the fault's end: %+v", after)
 	}
-	return all
 }
 
 // frozen stops one pod's process in its tracks: it takes connections and requests, and answers none.
-func frozen(t *testing.T) []figures {
+func (p *play) frozen(t *testing.T) {
 	say("\n== a frozen pod: SIGSTOP to the application of one of four pods under load")
 	pod := must(t, "-n", "shop", "get", "pods", "-l", "app=stock,version=v1", "-o", "jsonpath={.items[0].metadata.name}")
 	uid, ip := identify(t, pod)
@@ -276,12 +269,12 @@ func frozen(t *testing.T) []figures {
 
 	s := finish(t, load)
 	f := figures{"pod frozen by SIGSTOP, GET", s, fmt.Sprintf("ejected after %.1f s, back %.1f s after SIGCONT", ejected.Seconds(), returned.Seconds())}
+	p.all = append(p.all, f)
 	f.kept(t, 2000)
 	if s.Max < 450 {
 		t.Errorf("no request has met the frozen pod: the slowest took %.1f ms", s.Max)
 	}
 	t.Logf("frozen for %s; 100 requests to it %s after it went on", woken.Sub(stopped).Round(time.Millisecond), again.Round(time.Millisecond))
-	return []figures{f}
 }
 
 // ejectedStatus waits for status.ejected of stock.
@@ -304,7 +297,7 @@ func out(ctx context.Context, podIP string, want int) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Timeout: 5 * time.Second}).Do(request)
 	if err != nil {
 		return err
 	}
