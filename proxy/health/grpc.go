@@ -29,6 +29,9 @@ const (
 // prefix is the length of what stands before a message of gRPC: a flag and four bytes of its length.
 const prefix = 5
 
+// exhausted is RESOURCE_EXHAUSTED as grpc-status spells it.
+const exhausted = "8"
+
 // maxService bounds the name of a service, maxMessage the answer; in bytes.
 const (
 	maxService = 1 << 10
@@ -152,6 +155,10 @@ func (c *call) finish(fields []message.Field) {
 		if f.Name == "grpc-status" {
 			code = f.Value
 		}
+	}
+	if code == exhausted { // as 429 of HTTP: it sheds load
+		c.end(nil)
+		return
 	}
 	if code != "0" {
 		c.end(fmt.Errorf("its grpc-status is %q", code))

@@ -224,6 +224,7 @@ func TestGRPC(t *testing.T) {
 		"NOT_FOUND without message":    {says(200, nil, "5"), `grpc-status is "5"`},
 		"OK without message":           {says(200, nil, "0"), "not one message"},
 		"no grpc-status":               {says(200, framed(8, 1), ""), "no grpc-status"},
+		"RESOURCE_EXHAUSTED":           {says(200, nil, "8"), ""},
 		"404":                          {says(404, nil, "0"), "it answers 404"},
 		"a message that is compressed": {says(200, []byte{1, 0, 0, 0, 2, 8, 1}, "0"), "not one message"},
 		"a message that is cut":        {says(200, []byte{0, 0, 0, 0, 3, 8, 1}, "0"), "not one message"},
