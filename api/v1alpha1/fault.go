@@ -18,7 +18,8 @@ type Fault struct {
 	Name string `json:"name"`
 
 	// matches describe the requests that it may hit; one that matches is enough.
-	// At most 8. Absent: all, connections that are not HTTP too.
+	// At most 8. Of connections that are not HTTP callers alone can be matched.
+	// Absent: all, connections too.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

@@ -20,6 +20,17 @@ type HealthCheck struct {
 	// +optional
 	TCP *TCPHealthCheck `json:"tcp,omitempty"`
 
+	// ports of the Service at which endpoints are asked, by number; 1 to 64. What is
+	// found holds for that port alone. Absent: all that carry requests for http,
+	// those of them that may speak HTTP/2 for grpc, all for tcp.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:Minimum=1
+	// +kubebuilder:validation:items:Maximum=65535
+	Ports []int32 `json:"ports,omitempty"`
+
 	// interval from one check of an endpoint to the next, more or less a tenth,
 	// 1s to 1h. Default: 10s.
 	// +optional

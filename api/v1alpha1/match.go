@@ -38,8 +38,8 @@ type RequestMatch struct {
 	// +optional
 	Path *PathMatch `json:"path,omitempty"`
 
-	// method of the request in capitals, for example GET. gRPC calls are POST;
-	// tell them apart by path: /package.Service/Method.
+	// method of the request in capitals, for example GET. gRPC calls are all POST:
+	// use grpc.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Z0-9_-]*$`

@@ -52,8 +52,8 @@ type Retry struct {
 	// +kubebuilder:validation:Maximum=10
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset and
-	// GatewayError.
+	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset,
+	// Timeout and GatewayError.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

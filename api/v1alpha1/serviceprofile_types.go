@@ -4,9 +4,10 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ServiceProfile describes a Service: what its ports speak and which routes it
-// has, each with its timeouts. It only adds: that a Service has a profile turns
-// nothing off. One ServiceProfile owns a Service, the oldest.
+// ServiceProfile describes a Service: what its ports speak, which routes it has,
+// each with its timeouts, retries and filters, and how its endpoints are chosen,
+// watched and bounded. It only adds: that a Service has a profile turns nothing
+// off. One ServiceProfile owns a Service, the oldest.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -15,6 +16,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Routes",type=integer,JSONPath=`.status.routes`,description="How many routes are in force"
 // +kubebuilder:printcolumn:name="Faults",type=string,JSONPath=`.status.faults`,description="How many faults are injected, and when the next of them ends"
 // +kubebuilder:printcolumn:name="Ejected",type=string,JSONPath=`.status.ejected`,description="Endpoints that get no requests at the moment"
+// +kubebuilder:printcolumn:name="Exhausted",type=integer,priority=1,JSONPath=`.status.budgetExhausted`,description="Proxies that have used up the retry budget"
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.programmed`,description="Proxies that have acknowledged, of those that use it"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether it does what it says"
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why it is ready or not"
@@ -50,7 +52,7 @@ type ServiceProfileSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	Ports []ProfilePort `json:"ports,omitempty"`
 
-	// routes name kinds of requests, for timeouts and for metrics. The first
+	// routes name kinds of requests, for what follows and for metrics. The first
 	// route that matches wins; the order is that of the list. A request that none
 	// matches has no route and no timeout. At most 64. They read requests, so
 	// they work on HTTP and gRPC ports only.

@@ -488,6 +488,11 @@ func (in *HealthCheck) DeepCopyInto(out *HealthCheck) {
 		*out = new(TCPHealthCheck)
 		**out = **in
 	}
+	if in.Ports != nil {
+		in, out := &in.Ports, &out.Ports
+		*out = make([]int32, len(*in))
+		copy(*out, *in)
+	}
 	if in.Interval != nil {
 		in, out := &in.Interval, &out.Interval
 		*out = new(Duration)

@@ -11,8 +11,8 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// compileEndpoints makes the endpoints sections of each service, and of each backend that a split in force names: one
-// that does not exist has a section without endpoints, so that nobody waits for it.
+// compileEndpoints makes the endpoints sections of each service, and of each backend that a split in force or a mirror
+// names: one that does not exist has a section without endpoints, so that nobody waits for it.
 func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 	bySlice := map[string][]*slice{}
 	for _, s := range c.slices {
@@ -23,6 +23,11 @@ func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 	for _, s := range c.services {
 		c.addEndpoints(s.key, s, bySlice[s.key], splitsInForce(s, owned[s.key]))
 	}
+	absent := func(key string) {
+		if c.serviceByKey[key] == nil {
+			c.addEndpoints(key, nil, nil, nil)
+		}
+	}
 	for _, of := range owned {
 		splits := slices.Collect(maps.Values(of.byPort))
 		if of.all != nil {
@@ -30,9 +35,14 @@ func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
 		}
 		for _, s := range splits {
 			for i := range s.spec.Backends {
-				if key := s.service(backendRef(s, i).Name); c.serviceByKey[key] == nil {
-					c.addEndpoints(key, nil, nil, nil)
-				}
+				absent(s.service(backendRef(s, i).Name))
+			}
+		}
+	}
+	for _, p := range c.profiles {
+		for i := range p.spec.Routes {
+			if f := p.spec.Routes[i].Filters; f != nil && f.Mirror != nil {
+				absent(p.service(f.Mirror.Service.Name))
 			}
 		}
 	}

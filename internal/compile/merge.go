@@ -169,8 +169,9 @@ func (m *merge) allowChecks(out *meshconfig.PortPolicy) {
 	}
 	for _, s := range m.services {
 		p := m.profiles[s.key]
-		sendsHere := slices.ContainsFunc(s.ports, func(sp servicePort) bool { return sp.targetOf(m.named) == out.GetPort() })
-		if check, ok := checkOf(p); ok && sendsHere && hasRequests(out.GetProtocol()) {
+		check, ok := checkOf(p)
+		asksHere := func(sp servicePort) bool { return sp.targetOf(m.named) == out.GetPort() && isChecked(p, &sp) }
+		if ok && hasRequests(out.GetProtocol()) && slices.ContainsFunc(s.ports, asksHere) {
 			out.Rules = append(out.Rules, &meshconfig.AuthorizationRule{
 				Name: p.origin.Namespace + "/" + p.origin.Name + "/healthCheck", Action: meshconfig.Action_ACTION_ALLOW,
 				From: []*meshconfig.Caller{{Identities: []string{"*"}}}, To: []*meshconfig.Operation{check},

@@ -4,6 +4,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
@@ -37,11 +38,18 @@ type splitOwnership struct {
 	owned    map[string]*splitsOf
 	roots    map[string][]splitEnd // by service
 	backends map[string][]splitEnd // by service; without a split's own root
+	meant    map[string][]*split   // by root; those that are refused too
 }
 
 // ownSplits decides which split owns which service and port, and reports on all. The key is that of the service.
 func (c *compilation) ownSplits(oldestFirst []*split) map[string]*splitsOf {
-	o := &splitOwnership{owned: map[string]*splitsOf{}, roots: map[string][]splitEnd{}, backends: map[string][]splitEnd{}}
+	o := &splitOwnership{
+		owned: map[string]*splitsOf{}, roots: map[string][]splitEnd{}, backends: map[string][]splitEnd{}, meant: map[string][]*split{},
+	}
+	for _, s := range oldestFirst {
+		root := s.service(s.spec.Service.Name)
+		o.meant[root] = append(o.meant[root], s)
+	}
 	for _, s := range oldestFirst {
 		c.resolveSplit(s)
 		if winner := o.owner(s); winner != nil {
@@ -128,12 +136,7 @@ func (o *splitOwnership) nested(s *split) string {
 	for _, end := range o.backends[root] {
 		if overlap(end.port, rootPort(s)) {
 			chain := []string{end.split.spec.Service.Name, s.spec.Service.Name, backendRef(s, 0).Name}
-			for i := range s.spec.Backends {
-				if name := backendRef(s, i).Name; name == end.split.spec.Service.Name {
-					chain[2] = name
-				}
-			}
-			return nestedMessage("spec.service", s.spec.Service.Name, "is a backend of", end, chain)
+			return o.nestedMessage(s, "spec.service", fmt.Sprintf("Service %q is a backend of", s.spec.Service.Name), end, chain)
 		}
 	}
 	for i := range s.spec.Backends {
@@ -142,7 +145,7 @@ func (o *splitOwnership) nested(s *split) string {
 			for _, end := range o.roots[key] {
 				if overlap(end.port, backendPort(s, b)) {
 					chain := []string{s.spec.Service.Name, b.Name, backendRef(end.split, 0).Name}
-					return nestedMessage(fmt.Sprintf("spec.backends[%d].service", i), b.Name, "is divided by", end, chain)
+					return o.nestedMessage(s, fmt.Sprintf("spec.backends[%d].service", i), fmt.Sprintf("Service %q is divided by", b.Name), end, chain)
 				}
 			}
 		}
@@ -150,9 +153,54 @@ func (o *splitOwnership) nested(s *split) string {
 	return ""
 }
 
-func nestedMessage(path, service, is string, end splitEnd, chain []string) string {
-	return fmt.Sprintf("%s: Service %q %s the older %s (%s), and a split of a split is refused (%s): list the last backends in one TrafficSplit",
-		path, service, is, end.split.origin, end.path, strings.Join(chain, " -> "))
+// nestedMessage says what is wrong with s, and shows the circle if it closes one, else the chain.
+func (o *splitOwnership) nestedMessage(s *split, path, what string, end splitEnd, chain []string) string {
+	if circle := o.circle(s); circle != nil {
+		chain = circle
+	}
+	if more := len(chain) - maxChain; more > 0 {
+		chain = append(append(chain[:maxChain-1:maxChain-1], fmt.Sprintf("%d more", more)), chain[len(chain)-1])
+	}
+	return fmt.Sprintf("%s: %s the older %s (%s), and a split of a split is refused (%s): list the last backends in one TrafficSplit",
+		path, what, end.split.origin, end.path, strings.Join(chain, " -> "))
+}
+
+// maxChain is how many Services a message names.
+const maxChain = 8
+
+// circle returns the Services by which the backends of s lead back to its root, which is the first and the last of them;
+// nil if they do not. Splits that are refused are followed too, for they show what was meant.
+func (o *splitOwnership) circle(s *split) []string {
+	type step struct {
+		at   *split
+		from int // the step before
+	}
+	steps, seen := []step{{s, -1}}, map[*split]bool{s: true}
+	for n := 0; n < len(steps); n++ {
+		at := steps[n].at
+		for i := range at.spec.Backends {
+			b := backendRef(at, i)
+			port := backendPort(at, b)
+			switch {
+			case b.Name == at.spec.Service.Name: // its own endpoints
+			case b.Name == s.spec.Service.Name && overlap(port, rootPort(s)):
+				names := []string{b.Name}
+				for ; n >= 0; n = steps[n].from {
+					names = append(names, steps[n].at.spec.Service.Name)
+				}
+				slices.Reverse(names)
+				return names
+			default:
+				for _, next := range o.meant[at.service(b.Name)] {
+					if !seen[next] && overlap(port, rootPort(next)) {
+						seen[next] = true
+						steps = append(steps, step{next, n})
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func overlap(a, b uint32) bool { return a == b || a == 0 || b == 0 }

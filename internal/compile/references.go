@@ -103,6 +103,7 @@ func (c *compilation) resolveProfile(p, owner *profile) {
 	}
 	c.resolveMirrors(p, s)
 	c.resolveFaults(p, owner, s)
+	c.resolveCheck(p, s)
 	if len(p.spec.Routes) > 0 && len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
 		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.routes: no port of Service %q carries requests (%s): declare one as HTTP1, HTTP2 or GRPC, or remove the routes",
 			s.name, protocolList(s, owner))
@@ -115,10 +116,27 @@ func (c *compilation) resolveFaults(p, owner *profile, s *service) {
 		return
 	}
 	for i := range p.spec.Faults {
-		if readsRequests(&p.spec.Faults[i]) {
-			c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.faults[%d]: it chooses among requests or answers them, and no port of Service %q carries requests (%s): use delay or abort.reset without matches, or declare a port as HTTP1, HTTP2 or GRPC",
+		if _, hits := ofConnections(&p.spec.Faults[i]); !hits {
+			c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.faults[%d]: it chooses among requests or answers them, and no port of Service %q carries requests (%s): use delay or abort.reset, with no matches but callers, or declare a port as HTTP1, HTTP2 or GRPC",
 				i, s.name, protocolList(s, owner))
 		}
+	}
+}
+
+// resolveCheck reports a check of ports that are not there, and one that fits no port.
+func (c *compilation) resolveCheck(p *profile, s *service) {
+	h := p.spec.HealthCheck
+	if h == nil || len(s.ports) == 0 {
+		return
+	}
+	for i, port := range h.Ports {
+		if s.port(uint32(port)) == nil {
+			c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "spec.healthCheck.ports[%d]: Service %q has no TCP port %d (%s)", i, s.name, port, portList(s))
+		}
+	}
+	if !slices.ContainsFunc(s.ports, func(port servicePort) bool { return isChecked(p, &port) }) {
+		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.healthCheck: nothing is asked, because no port that it is about speaks HTTP, or for grpc HTTP/2 (%s): use tcp, correct ports, or declare a port as HTTP1, HTTP2 or GRPC",
+			protocolList(s, p))
 	}
 }
 

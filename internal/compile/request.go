@@ -59,7 +59,7 @@ func serverErrors() []uint32 {
 
 // defaultConditions are those of a retry that names none.
 var defaultConditions = []v1alpha1.RetryCondition{
-	v1alpha1.RetryConnectFailure, v1alpha1.RetryRefusedStream, v1alpha1.RetryReset, v1alpha1.RetryGatewayError,
+	v1alpha1.RetryConnectFailure, v1alpha1.RetryRefusedStream, v1alpha1.RetryReset, v1alpha1.RetryTimeout, v1alpha1.RetryGatewayError,
 }
 
 func newRetry(r *v1alpha1.Retry) *meshconfig.Retry {
@@ -152,26 +152,40 @@ func newPathRewrite(r *v1alpha1.PathRewrite) *meshconfig.PathRewrite {
 	return &meshconfig.PathRewrite{Prefix: r.Type == v1alpha1.PathRewritePrefix, Value: r.Value}
 }
 
-// newFaults makes those of a profile. What reads requests, or answers them, is left out where there are none.
+// newFaults makes those of a profile. Of connections no more is known than who makes them: what reads requests, or answers
+// them, is left out where there are none.
 func newFaults(p *profile, hasRequests bool, names *naming) []*meshconfig.Fault {
 	var out []*meshconfig.Fault
 	for i := range p.spec.Faults {
 		f := &p.spec.Faults[i]
-		if hasRequests || !readsRequests(f) {
-			out = append(out, newFault(p, f, names))
+		matches, hits := ofConnections(f)
+		switch {
+		case hasRequests:
+			out = append(out, newFault(p, f, f.Matches, names))
+		case hits:
+			out = append(out, newFault(p, f, matches, names))
 		}
 	}
 	return out
 }
 
-// readsRequests says whether a fault needs requests: to choose among them, or to answer them.
-func readsRequests(f *v1alpha1.Fault) bool {
-	return len(f.Matches) > 0 || f.Abort != nil && f.Abort.Reset == nil
+// ofConnections returns the matches of a fault that connections can have, since they ask for callers alone, and whether it
+// hits connections at all: not if it answers requests, or chooses among them.
+func ofConnections(f *v1alpha1.Fault) (matches []v1alpha1.RequestMatch, hits bool) {
+	if f.Abort != nil && f.Abort.Reset == nil {
+		return nil, false
+	}
+	for _, m := range f.Matches {
+		if m.Path == nil && m.Method == "" && m.GRPC == nil && len(m.Headers)+len(m.Query)+len(m.Hosts) == 0 {
+			matches = append(matches, m)
+		}
+	}
+	return matches, len(matches) > 0 || len(f.Matches) == 0
 }
 
-func newFault(p *profile, f *v1alpha1.Fault, names *naming) *meshconfig.Fault {
+func newFault(p *profile, f *v1alpha1.Fault, matches []v1alpha1.RequestMatch, names *naming) *meshconfig.Fault {
 	fault := &meshconfig.Fault{
-		Name: p.origin.Namespace + "/" + p.origin.Name + "/" + f.Name, Matches: names.matches(f.Matches), Percent: uint32(f.Percent),
+		Name: p.origin.Namespace + "/" + p.origin.Name + "/" + f.Name, Matches: names.matches(matches), Percent: uint32(f.Percent),
 		Delay: milliseconds(f.Delay, 0), ExpiresAt: max(1, f.ExpiresAt.UnixMilli()),
 	}
 	if a := f.Abort; a != nil {

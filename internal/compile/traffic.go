@@ -61,25 +61,25 @@ func (c *compilation) compileClusters(s *scoped) {
 		if p == nil && lists[0] == nil && lists[1] == nil && lists[2] == nil {
 			continue
 		}
-		in := c.inputs(p, lists[0], lists[1], lists[2])
+		in := c.inputs(svc, p, lists[0], lists[1], lists[2])
 		c.clusters[svc.key] = remember(c.work, unitCluster, svc.key, in, func(*cluster) *cluster {
-			return newCluster(svc.key, p, lists)
+			return newCluster(svc, p, lists)
 		})
 	}
 }
 
 // newCluster makes that of a service, or nil if nobody says anything. A profile decides before the policies, of which
 // the lists are given narrowest first.
-func newCluster(key string, p *profile, lists []*policyList) *cluster {
-	out := &cluster{section: &meshconfig.Cluster{Service: key}}
+func newCluster(svc *service, p *profile, lists []*policyList) *cluster {
+	out := &cluster{section: &meshconfig.Cluster{Service: svc.key}}
 	var balancing *v1alpha1.LoadBalancing
 	var outlier *v1alpha1.OutlierDetection
 	if p != nil {
 		balancing, outlier = p.spec.LoadBalancing, p.spec.OutlierDetection
 		out.section.ConnectTimeout = milliseconds(p.spec.ConnectTimeout, 0)
-		out.section.Breaker, out.section.HealthCheck = newBreaker(p.spec.CircuitBreaker), newHealthCheck(p.spec.HealthCheck, key)
+		out.section.Breaker, out.section.HealthCheck = newBreaker(p.spec.CircuitBreaker), healthCheckOf(p, svc)
 	}
-	if !proto.Equal(out.section, &meshconfig.Cluster{Service: key}) || balancing != nil || outlier != nil {
+	if !proto.Equal(out.section, &meshconfig.Cluster{Service: svc.key}) || balancing != nil || outlier != nil {
 		out.shapers = append(out.shapers, p.origin)
 	}
 	for _, list := range lists {
@@ -192,6 +192,43 @@ func newHealthCheck(h *v1alpha1.HealthCheck, service string) *meshconfig.HealthC
 		out.Type, out.Host = meshconfig.HealthCheck_TYPE_TCP, ""
 	}
 	return out
+}
+
+// healthCheckOf is the check of a service, or nil if none of its ports is asked.
+func healthCheckOf(p *profile, svc *service) *meshconfig.HealthCheck {
+	check := newHealthCheck(p.spec.HealthCheck, svc.key)
+	if check == nil {
+		return nil
+	}
+	for i := range svc.ports {
+		if isChecked(p, &svc.ports[i]) {
+			check.Ports = append(check.Ports, svc.ports[i].number)
+		}
+	}
+	switch len(check.GetPorts()) {
+	case 0:
+		return nil
+	case len(svc.ports):
+		check.Ports = nil
+	}
+	return check
+}
+
+// isChecked says whether the endpoints of a port are asked: it is one that the check names, or any if it names none, and
+// it may speak what the check does.
+func isChecked(p *profile, port *servicePort) bool {
+	h := p.spec.HealthCheck
+	if len(h.Ports) > 0 && !slices.Contains(h.Ports, int32(port.number)) {
+		return false
+	}
+	protocol := protocolOf(port, p)
+	switch {
+	case h.HTTP != nil:
+		return hasRequests(protocol)
+	case h.GRPC != nil:
+		return hasRequests(protocol) && protocol != meshconfig.Protocol_PROTOCOL_HTTP1
+	}
+	return true
 }
 
 // checkOf is the request that asks a service whether it is well; ok is false if none does.

@@ -4,6 +4,8 @@ package compile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -46,8 +48,8 @@ func validateLabels(path *field.Path, selector map[string]string) field.ErrorLis
 	if len(selector) > 8 {
 		errs = append(errs, field.TooMany(path, len(selector), 8))
 	}
-	for key, value := range selector {
-		if len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
+	for _, key := range slices.Sorted(maps.Keys(selector)) {
+		if value := selector[key]; len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
 			errs = append(errs, field.Invalid(path, truncate(key+"="+value), "must be labels of pods"))
 		}
 	}
@@ -99,7 +101,7 @@ func profileLastWord(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
 		errs = append(errs, lastWord(specPath.Child("routes").Index(i), spec.Routes[i].Name, port)...)
 	}
 	for i := range spec.Faults {
-		port := &meshconfig.ServicePort{Faults: []*meshconfig.Fault{newFault(p, &spec.Faults[i], names)}}
+		port := &meshconfig.ServicePort{Faults: []*meshconfig.Fault{newFault(p, &spec.Faults[i], spec.Faults[i].Matches, names)}}
 		errs = append(errs, lastWord(specPath.Child("faults").Index(i), spec.Faults[i].Name, port)...)
 	}
 	return errs
@@ -223,7 +225,11 @@ func validateHealthCheck(path *field.Path, h *v1alpha1.HealthCheck) field.ErrorL
 	if set != 1 {
 		return field.ErrorList{field.Required(path, "set exactly one of http, grpc and tcp")}
 	}
-	errs := validateRange(path.Child("interval"), h.Interval, time.Second, time.Hour)
+	errs := validateCount(path.Child("ports"), len(h.Ports), 0, maxPorts)
+	for i, port := range h.Ports {
+		errs = append(errs, validatePort(path.Child("ports").Index(i), port)...)
+	}
+	errs = append(errs, validateRange(path.Child("interval"), h.Interval, time.Second, time.Hour)...)
 	errs = append(errs, validateDuration(path.Child("timeout"), h.Timeout)...)
 	check := newHealthCheck(h, "service")
 	if len(errs) == 0 && check.GetTimeout() > check.GetInterval() {

@@ -206,6 +206,7 @@ func TestValidateHowEndpointsAreCalled(t *testing.T) {
 		p.Spec.OutlierDetection = &v1alpha1.OutlierDetection{BaseEjection: duration("2m")}
 		p.Spec.CircuitBreaker = &v1alpha1.CircuitBreaker{MaxRequests: &bound, Endpoint: &v1alpha1.EndpointBreaker{MaxRequests: &bound}}
 		check := p.Spec.HealthCheck
+		check.Ports = []int32{80, 8080}
 		check.HTTP.Codes, check.HTTP.Body, check.HTTP.Host = []int32{200}, "ok", "web"
 		check.HTTP.Headers = []v1alpha1.Header{{Name: "X-Check", Value: "1"}}
 		return p
@@ -238,6 +239,7 @@ func TestValidateHowEndpointsAreCalled(t *testing.T) {
 		"a check too often":            {"spec.healthCheck.interval", "1s or more", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.Interval = duration("10ms") })},
 		"a check that overlaps itself": {"spec.healthCheck.timeout", "at most the interval", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.Timeout = duration("11s") })},
 		"a check that always fails":    {"spec.healthCheck.unhealthyThreshold", "1 to 10", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.UnhealthyThreshold = &high })},
+		"a check at port 0":            {"spec.healthCheck.ports[1]", "1 to 65535", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.Ports[1] = 0 })},
 		"a check of no path":           {"spec.healthCheck.http.path", "must be a path", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.HTTP.Path = "healthz" })},
 		"a check beyond ASCII":         {"spec.healthCheck.http.path", "escape", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.HTTP.Path = "/café" })},
 		"a check of no host":           {"spec.healthCheck.http.host", "DNS name", spec(func(s *v1alpha1.ServiceProfileSpec) { s.HealthCheck.HTTP.Host = "web:80" })},

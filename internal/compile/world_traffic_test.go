@@ -54,6 +54,7 @@ func (w *world) callTraffic(p *v1alpha1.ServiceProfile) {
 	}
 	if w.r.IntN(3) == 0 {
 		gen.Check(pick(w, "/healthz", "/a b"))(p)
+		p.Spec.HealthCheck.Ports = []int32{80, 81}[w.r.IntN(3):]
 	}
 	if w.r.IntN(3) == 0 {
 		p.Spec.LoadBalancing = gen.Balancing(pick(w, v1alpha1.BalancingRoundRobin, v1alpha1.BalancingConsistentHash), v1alpha1.HashKey{By: "Source"})

@@ -64,6 +64,9 @@ func validateHealthCheck(h *HealthCheck) error {
 	if err := atMost("codes", len(h.GetCodes()), maxCodes); err != nil {
 		return err
 	}
+	if err := atMost("ports", len(h.GetPorts()), maxPorts); err != nil {
+		return err
+	}
 	if err := checkHeaders("headers", h.GetHeaders()); err != nil {
 		return err
 	}

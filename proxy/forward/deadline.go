@@ -41,12 +41,11 @@ func (x *exchange) heed() {
 
 // tellTimeout writes into the head of a request of gRPC how much time it has left, unless that is what it says already.
 func (x *exchange) tellTimeout(out *message.Head) {
-	spent := x.event.Attempts > 1 || x.fault != nil // which may delay it
-	if x.event.Protocol != gRPC || x.timeout == 0 || !x.lowered && !spent {
+	if x.event.Protocol != gRPC || x.timeout == 0 || !x.lowered && x.event.Attempts < 2 {
 		return
 	}
 	left := x.timeout
-	if spent {
+	if x.event.Attempts > 1 {
 		left = max(left-x.side.Clock().Sub(x.event.Start), 0)
 	}
 	out.Set(grpcTimeout, formatTimeout(left))

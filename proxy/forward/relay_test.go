@@ -280,16 +280,17 @@ func TestRulesAboutRequestsOnOtherBytes(t *testing.T) {
 				p.server.policyOf(&meshconfig.PortPolicy{
 					Mtls: strict, DefaultAction: c.action, Protocol: protocol, Rules: []*meshconfig.AuthorizationRule{c.rule},
 				})
+				conn := dial(t, p.client, p.at.String())
+				io.WriteString(conn, "\x00bytes")
+				_, err := io.ReadFull(conn, make([]byte, 6))
 				if c.want == "" {
-					conn := dial(t, p.client, p.at.String())
-					io.WriteString(conn, "\x00bytes")
-					if _, err := io.ReadFull(conn, make([]byte, 6)); err != nil {
+					if err != nil {
 						t.Error(err)
 					}
 					return
 				}
-				if got, err := spoken(t, p.at, "\x00bytes"); err == nil || got != "" {
-					t.Errorf("it passed: got %q", got)
+				if err == nil {
+					t.Error("it passed")
 				}
 				p.server.events.wait(t, "of the refusal", func(e observe.Event) bool {
 					return e.Reason == refusal.Denied && e.Rule == c.want && e.Protocol == "tcp"

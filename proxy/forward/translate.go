@@ -59,11 +59,8 @@ func (t *h2try) translate(endpoint *upstream.Endpoint, out *message.Head, end bo
 	}
 }
 
-// Cancel implements waiting, for a connection.
-func (x *translated) Cancel() bool {
-	close(x.given)
-	return true // what is written to one that comes all the same is not flushed
-}
+// Cancel gives up waiting for a connection.
+func (x *translated) Cancel() { close(x.given) }
 
 // run carries the try.
 func (x *translated) run() {

@@ -56,7 +56,7 @@ func (s *Store) holdCluster(name clusterName) *Cluster {
 	c.users++
 	if c.users == 1 {
 		s.fill(b, name, c)
-		s.check(c)
+		s.check(name, c)
 	}
 	return c
 }
@@ -73,7 +73,7 @@ func (s *Store) dropCluster(name clusterName) {
 			s.released = append(s.released, c.next.held...)
 		}
 		c.held, c.next = nil, nil
-		s.check(c)
+		s.check(name, c)
 		b.past.ofCluster(c)
 	}
 }

@@ -153,16 +153,16 @@ func (s *Store) configure(b *backend, n *settings) {
 		c.breaker.Configure(n.limits)
 		c.Endpoints().Cap(n.outlier.Cap())
 		if !proto.Equal(old.section.GetHealthCheck(), n.section.GetHealthCheck()) {
-			s.check(c)
+			s.check(name, c)
 		}
 		s.fill(b, name, c)
 	}
 }
 
 // check begins to check the endpoints of a cluster as its settings say, or ends it. The lock is held.
-func (s *Store) check(c *Cluster) {
+func (s *Store) check(name clusterName, c *Cluster) {
 	var checker *health.Checker
-	if how := c.settings.Load().check; how != nil && s.running && c.users > 0 {
+	if how := c.settings.Load().checkAt(name.port); how != nil && s.running && c.users > 0 {
 		checker = health.NewChecker(how, s.pace, rand.Uint64)
 		checker.Update(targets(c.Endpoints()))
 	}
@@ -176,8 +176,8 @@ func (s *Store) check(c *Cluster) {
 func (s *Store) checkAll(running bool) {
 	s.running = running
 	for _, b := range s.backends {
-		for _, c := range b.clusters {
-			s.check(c)
+		for name, c := range b.clusters {
+			s.check(name, c)
 		}
 	}
 }

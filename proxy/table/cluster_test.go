@@ -301,6 +301,34 @@ func TestEndpointsAreCheckedWhileTheyAreCalled(t *testing.T) {
 	})
 }
 
+func TestEndpointsAreCheckedAtThePortsThatAreNamed(t *testing.T) {
+	inBubble(t, Options{}, func(m *mesh) {
+		d := m.three()
+		c := cluster(d)
+		checksAt := func(ports ...uint32) int {
+			m.clustered(&meshconfig.Cluster{
+				Service: cart, HealthCheck: &meshconfig.HealthCheck{Type: meshconfig.HealthCheck_TYPE_TCP, Interval: 1000, Ports: ports},
+			})
+			before := m.network.count(one)
+			for range 10 {
+				for range 3 {
+					c.Use()
+				}
+				time.Sleep(time.Second)
+			}
+			return m.network.count(one) - before
+		}
+		if n := checksAt(90); n != 0 {
+			m.Errorf("%d checks at port 80 of one that is of port 90", n)
+		}
+		if checksAt(80, 90) == 0 || checksAt() == 0 {
+			m.Error("it is not checked at a port that is named, or where none is")
+		}
+		m.clustered()
+		d.Release()
+	})
+}
+
 func TestAClusterThatIsGoneIsCheckedNoMore(t *testing.T) {
 	inBubble(t, Options{}, func(m *mesh) {
 		m.address(cartIP, cart)

@@ -4,6 +4,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -68,6 +69,14 @@ func newSettings(m *meshconfig.Cluster) (*settings, error) {
 		n.check, err = health.New(m.GetHealthCheck())
 	}
 	return n, err
+}
+
+// checkAt is how endpoints are asked at a port of the service; nil: they are not.
+func (n *settings) checkAt(port uint16) *health.Check {
+	if ports := n.section.GetHealthCheck().GetPorts(); len(ports) > 0 && !slices.Contains(ports, uint32(port)) {
+		return nil
+	}
+	return n.check
 }
 
 // hashes says whether Sets have a table, which takes a while to make.

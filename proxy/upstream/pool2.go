@@ -44,8 +44,7 @@ type pool2 struct {
 	waiting []*Waiting    // the longest waiting first
 	timeout time.Duration // of dials: what the last that waited allows, since who asks is mostly one cluster
 	retired bool
-	expiry  *time.Timer // runs while somebody waits, until due
-	due     time.Time
+	expiry  *time.Timer // runs while somebody waits
 	reaper  *time.Timer // runs while there are conns
 }
 
@@ -59,20 +58,17 @@ type Waiting struct {
 }
 
 // Cancel gives up waiting. The head is not looked at any more, and no stream is opened; but if one was, or waiting had
-// failed, then Opened may be about to be called and is called all the same. Unsent says that it is not. It may be called
-// on nil.
-func (w *Waiting) Cancel() (unsent bool) {
+// failed, then Opened may be about to be called and is called all the same. It may be called on nil.
+func (w *Waiting) Cancel() {
 	if w == nil {
-		return false
+		return
 	}
 	p := w.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.waiting, w)
-	if i >= 0 {
+	if i := slices.Index(p.waiting, w); i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
-	return i >= 0
 }
 
 func newPool2(e *Endpoint) *pool2 {
@@ -140,12 +136,8 @@ func (p *pool2) pick(h *message.Head, end bool, o Opener, timeout time.Duration)
 	}
 	w = &Waiting{p, h, end, o, time.Now().Add(wait)}
 	p.waiting = append(p.waiting, w)
-	switch {
-	case p.expiry == nil:
-		p.expiry, p.due = time.AfterFunc(wait, p.expire), w.deadline
-	case w.deadline.Before(p.due) && p.expiry.Stop(): // those before are of a cluster that has more time
-		p.expiry.Reset(wait)
-		p.due = w.deadline
+	if p.expiry == nil {
+		p.expiry = time.AfterFunc(wait, p.expire)
 	}
 	return nil, nil, w, nil
 }
@@ -171,7 +163,7 @@ func (p *pool2) expire() {
 	clear(p.waiting[len(kept):])
 	p.waiting, p.expiry = kept, nil
 	if next >= 0 {
-		p.expiry, p.due = time.AfterFunc(next, p.expire), now.Add(next)
+		p.expiry = time.AfterFunc(next, p.expire)
 	}
 	p.mu.Unlock()
 	fail(late, &Failure{refusal.Overloaded, true, errBusy})

@@ -328,6 +328,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: interval
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.Duration
+    - name: ports
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
     - name: tcp
       type:
         namedType: com.github.heddle-mesh.heddle.api.v1alpha1.TCPHealthCheck

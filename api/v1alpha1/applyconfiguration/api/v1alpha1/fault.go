@@ -20,7 +20,8 @@ type FaultApplyConfiguration struct {
 	// characters, each once.
 	Name *string `json:"name,omitempty"`
 	// matches describe the requests that it may hit; one that matches is enough.
-	// At most 8. Absent: all, connections that are not HTTP too.
+	// At most 8. Of connections that are not HTTP callers alone can be matched.
+	// Absent: all, connections too.
 	Matches []RequestMatchApplyConfiguration `json:"matches,omitempty"`
 	// percent of the tries that it hits, 1 to 100.
 	Percent *int32 `json:"percent,omitempty"`

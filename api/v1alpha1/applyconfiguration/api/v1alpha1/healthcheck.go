@@ -21,6 +21,10 @@ type HealthCheckApplyConfiguration struct {
 	GRPC *GRPCHealthCheckApplyConfiguration `json:"grpc,omitempty"`
 	// tcp asks by opening a connection: write "tcp: {}".
 	TCP *apiv1alpha1.TCPHealthCheck `json:"tcp,omitempty"`
+	// ports of the Service at which endpoints are asked, by number; 1 to 64. What is
+	// found holds for that port alone. Absent: all that carry requests for http,
+	// those of them that may speak HTTP/2 for grpc, all for tcp.
+	Ports []int32 `json:"ports,omitempty"`
 	// interval from one check of an endpoint to the next, more or less a tenth,
 	// 1s to 1h. Default: 10s.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
@@ -61,6 +65,16 @@ func (b *HealthCheckApplyConfiguration) WithGRPC(value *GRPCHealthCheckApplyConf
 // If called multiple times, the TCP field is set to the value of the last call.
 func (b *HealthCheckApplyConfiguration) WithTCP(value apiv1alpha1.TCPHealthCheck) *HealthCheckApplyConfiguration {
 	b.TCP = &value
+	return b
+}
+
+// WithPorts adds the given value to the Ports field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Ports field.
+func (b *HealthCheckApplyConfiguration) WithPorts(values ...int32) *HealthCheckApplyConfiguration {
+	for i := range values {
+		b.Ports = append(b.Ports, values[i])
+	}
 	return b
 }
 

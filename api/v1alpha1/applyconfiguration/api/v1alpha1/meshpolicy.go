@@ -16,8 +16,8 @@ import (
 // MeshPolicyApplyConfiguration represents a declarative configuration of the MeshPolicy type for use
 // with apply.
 //
-// MeshPolicy says who may reach workloads and how: mutual TLS and authorization.
-// It applies to the whole mesh, a namespace, the pods of a Service, or chosen
+// MeshPolicy says who may reach workloads and how: mutual TLS, authorization and
+// rate limits; and how endpoints are chosen where no ServiceProfile says it. It applies to the whole mesh, a namespace, the pods of a Service, or chosen
 // pods. The narrowest policy that sets mtls, or authorization, decides on it;
 // Deny rules of wider policies hold beside it. Without any policy mTLS is strict
 // and every identity of the mesh may call.

@@ -12,8 +12,8 @@ package v1alpha1
 type RequestMatchApplyConfiguration struct {
 	// path that the request asks for, without its query.
 	Path *PathMatchApplyConfiguration `json:"path,omitempty"`
-	// method of the request in capitals, for example GET. gRPC calls are POST;
-	// tell them apart by path: /package.Service/Method.
+	// method of the request in capitals, for example GET. gRPC calls are all POST:
+	// use grpc.
 	Method *string `json:"method,omitempty"`
 	// headers that the request must carry, all of them; at most 8, each name
 	// once. An absent list does not constrain.

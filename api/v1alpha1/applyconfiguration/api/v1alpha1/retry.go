@@ -18,8 +18,8 @@ type RetryApplyConfiguration struct {
 	// attempts is how many more tries there are after the first: 0 to 10.
 	// Default: 1.
 	Attempts *int32 `json:"attempts,omitempty"`
-	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset and
-	// GatewayError.
+	// conditions say after what. Absent: ConnectFailure, RefusedStream, Reset,
+	// Timeout and GatewayError.
 	Conditions []apiv1alpha1.RetryCondition `json:"conditions,omitempty"`
 	// codes of HTTP that are tried again too, 400 to 599. At most 16.
 	Codes []int32 `json:"codes,omitempty"`

@@ -16,9 +16,10 @@ import (
 // ServiceProfileApplyConfiguration represents a declarative configuration of the ServiceProfile type for use
 // with apply.
 //
-// ServiceProfile describes a Service: what its ports speak and which routes it
-// has, each with its timeouts. It only adds: that a Service has a profile turns
-// nothing off. One ServiceProfile owns a Service, the oldest.
+// ServiceProfile describes a Service: what its ports speak, which routes it has,
+// each with its timeouts, retries and filters, and how its endpoints are chosen,
+// watched and bounded. It only adds: that a Service has a profile turns nothing
+// off. One ServiceProfile owns a Service, the oldest.
 type ServiceProfileApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`

@@ -19,7 +19,7 @@ type ServiceProfileSpecApplyConfiguration struct {
 	// over appProtocol, port names and detection. A port that is not listed keeps
 	// what those say. At most 64, each port once.
 	Ports []ProfilePortApplyConfiguration `json:"ports,omitempty"`
-	// routes name kinds of requests, for timeouts and for metrics. The first
+	// routes name kinds of requests, for what follows and for metrics. The first
 	// route that matches wins; the order is that of the list. A request that none
 	// matches has no route and no timeout. At most 64. They read requests, so
 	// they work on HTTP and gRPC ports only.
