@@ -38,8 +38,8 @@ backends: [{name: checkout-v1, service: {name: checkout-v1}, weight: 90}, {name:
 			v1alpha1.KindServiceProfile, "serviceprofiles", `
 service: {name: checkout}
 routes: [{name: all}]`,
-			map[string]any{"routes": int64(1), "programmed": "3/3", "faults": "1, next ends 2026-03-31T18:00:00Z", "ejected": "1: 10.0.0.3:8080"},
-			"NAME=case SERVICE=checkout ROUTES=1 FAULTS=1, next ends 2026-03-31T18:00:00Z EJECTED=1: 10.0.0.3:8080 PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
+			map[string]any{"routes": int64(1), "programmed": "3/3", "faults": "1, next ends 2026-03-31T18:00:00Z", "ejected": "1: 10.0.0.3:8080", "budgetExhausted": int64(2)},
+			"NAME=case SERVICE=checkout ROUTES=1 FAULTS=1, next ends 2026-03-31T18:00:00Z EJECTED=1: 10.0.0.3:8080 (EXHAUSTED=2) PROGRAMMED=3/3 READY=False (REASON=Nacked) (MESSAGE=118/120 proxies)",
 		},
 		"a MeshPolicy shows its target, mode and default": {
 			v1alpha1.KindMeshPolicy, "meshpolicies", `

@@ -29,7 +29,7 @@ func TestTrafficSplitRefusesTraffic(t *testing.T) {
 		"stickiness by the session":  {with("stickiness: {by: Session}"), "spec.stickiness.by", "supported values"},
 		"a cookie with a semicolon":  {with("stickiness: {by: Cookie, name: \"a;b\"}"), "spec.stickiness.name", "should match"},
 		"a match of gRPC and a path": {with("rules: [{name: r, matches: [{method: POST, grpc: {service: a.B}}], weights: [{backend: v1}]}]"), "spec.rules[0].matches[0].grpc", "must not set grpc beside path or method"},
-		"a parameter that is broken": {with("rules: [{name: r, matches: [{query: [{name: q, type: Regex, value: \"(\"}]}], weights: [{backend: v1}]}]"), "spec.rules[0].matches[0].query[0].value", "must be an RE2 regular expression"},
+		"a parameter that is broken": {with("rules: [{name: r, matches: [{query: [{name: q, type: Regex, value: \"(\"}]}], weights: [{backend: v1}]}]"), "spec.rules[0].matches[0].query[0]", "must be an RE2 regular expression"},
 		"a host with a port":         {with("rules: [{name: r, matches: [{hosts: [\"a:80\"]}], weights: [{backend: v1}]}]"), "spec.rules[0].matches[0].hosts[0]", "should match"},
 		"a caller that is nobody":    {with("rules: [{name: r, matches: [{callers: [{}]}], weights: [{backend: v1}]}]"), "spec.rules[0].matches[0].callers[0]", "at least one of serviceAccounts and namespaces"},
 	})

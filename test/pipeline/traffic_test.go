@@ -225,3 +225,20 @@ func TestChecksPassPolicies(t *testing.T) {
 		t.Errorf("%v checks failed", n)
 	}
 }
+
+// Of a connection no more is known than who makes it: a fault of one caller breaks its connections, and nobody else's.
+func TestAFaultOfACallerHitsItsConnections(t *testing.T) {
+	t.Parallel()
+	m := shop(t, settings{})
+	m.run(pod("other", 4, 1))
+	yes := true
+	m.apply(gen.ServiceProfile(namespace, "cart", "cart", gen.Fault("broken", &v1alpha1.Abort{Reset: &yes},
+		v1alpha1.RequestMatch{Callers: []v1alpha1.CallerMatch{{ServiceAccounts: []string{"web"}}}})))
+	m.settle()
+	if _, err := m.workload("shop/other-1").lines("cart.shop:70"); err != nil {
+		t.Errorf("a caller that the fault is not about: %v", err)
+	}
+	if l, err := m.workload("shop/web-1").lines("cart.shop:70"); err == nil {
+		t.Errorf("the caller of the fault was greeted by %s", l.by)
+	}
+}
