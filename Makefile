@@ -37,6 +37,12 @@ help: ## List the targets
 demo: images bin/cluster ## A real cluster, cert-manager, Heddle, a small shop under load, and a canary that moves
 	go run ./test/demo -cluster bin/cluster -provider $(CLUSTER)
 
+.PHONY: demo-faults
+demo-faults: images bin/cluster bin/e2e.test ## On the demo's cluster: users on a canary, an injected fault, a frozen pod, and what callers notice
+	$(CLUSTER_CMD) up
+	$(CLUSTER_CMD) load dist/images/*.tar
+	$(CLUSTER_CMD) in bin/e2e.test -test.run TestCallersNoticeNoFault -root $(CURDIR)
+
 .PHONY: demo-down
 demo-down: bin/cluster ## End the demo's cluster and everything in it
 	$(CLUSTER_CMD) down
@@ -50,11 +56,13 @@ build: ## Static binaries of this machine's architecture in bin/
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle-proxy ./cmd/proxy
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/heddle ./cmd/heddle
 
-.PHONY: bin/cluster bin/shop
+.PHONY: bin/cluster bin/shop bin/e2e.test
 bin/cluster:
 	go build -C test/cluster -o $(CURDIR)/bin/cluster .
 bin/shop:
 	go build -trimpath -ldflags '-s -w' -o bin/shop ./test/shop
+bin/e2e.test:
+	go test -c -tags e2e -o bin/e2e.test ./test/e2e
 
 .PHONY: images
 images: build bin/shop ## Images without Docker: into dist/images, or with REGISTRY=... TAG=... pushed and written into config/default
@@ -108,8 +116,7 @@ test-envtest: bin/cluster ## Tests against a real API server, with cert-manager'
 		go test -race -timeout 15m $$(go list ./... | grep -E '/($(API_SERVER_TESTS))(/|$$)')
 
 .PHONY: test-e2e
-test-e2e: images bin/cluster ## End to end on the local cluster
-	go test -c -tags e2e -o bin/e2e.test ./test/e2e
+test-e2e: images bin/cluster bin/e2e.test ## End to end on the local cluster
 	test/e2e/run.sh
 
 .PHONY: fuzz

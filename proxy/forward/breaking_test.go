@@ -4,15 +4,19 @@ package forward_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -115,7 +119,7 @@ func TestABreakerBoundsConnections(t *testing.T) {
 			first := dial(t, p, at.String())
 			first.Write([]byte("x"))
 			io.ReadFull(first, make([]byte, 1))
-			if got, _ := io.ReadAll(dial(t, p, at.String())); len(got) > 0 {
+			if got, _ := spoken(t, at, ""); got != "" {
 				t.Errorf("got %q", got)
 			}
 			p.events.wait(t, c.bound, func(e observe.Event) bool {
@@ -123,11 +127,112 @@ func TestABreakerBoundsConnections(t *testing.T) {
 			})
 			first.Close()
 			eventually(t, "room", func() bool {
-				second := dial(t, p, at.String())
+				second, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.String())
+				if err != nil {
+					return false
+				}
+				defer second.Close()
 				second.Write([]byte("x"))
 				n, _ := second.Read(make([]byte, 1))
 				return n == 1
 			})
+		})
+	}
+}
+
+func TestAnEndpointThatIsFullOfConnectionsIsPassedOver(t *testing.T) {
+	const n = 5
+	random := func(p *proxy, protocol meshconfig.Protocol) {
+		p.traffic(protocol, func(r *meshconfig.Routes) {
+			r.Clusters = []*meshconfig.Cluster{{
+				Service: cart, Breaker: &meshconfig.Breaker{EndpointMaxConnections: 1},
+				Balancing: &meshconfig.Balancing{Policy: meshconfig.BalancingPolicy_BALANCING_POLICY_RANDOM},
+			}}
+		}, 1)
+	}
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		h := &held{over: make(chan struct{})}
+		var apps []netip.AddrPort
+		for range n {
+			apps = append(apps, httpApp(t, h.ServeHTTP))
+		}
+		p, at := newClient(t, asHTTP, apps...)
+		random(p, asHTTP)
+		answers := make(chan int, n)
+		for i := range int64(n) {
+			go func() {
+				response, _ := call{}.do(t, clientOf(t, at, false))
+				answers <- response.StatusCode
+			}()
+			eventually(t, "the next request", func() bool { return h.here.Load() == i+1 })
+		}
+		call{}.status(t, clientOf(t, at, false), 503)
+		close(h.over)
+		for range n {
+			if got := <-answers; got != 200 {
+				t.Errorf("status %d", got)
+			}
+		}
+	})
+	t.Run("TCP", func(t *testing.T) {
+		var apps []netip.AddrPort
+		for range n {
+			apps = append(apps, accept(t, func(c net.Conn) { io.Copy(c, c) }))
+		}
+		p, at := newClient(t, asTCP, apps...)
+		random(p, asTCP)
+		for i := range n {
+			c := dial(t, p, at.String())
+			c.Write([]byte("x"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatalf("connection %d: %v", i, err)
+			}
+		}
+		if got, err := spoken(t, at, ""); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+}
+
+func TestABreakerBoundsWhatWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		versions
+		id identity.ID
+	}{
+		"http1":          {versions{false, asHTTP}, shop},
+		"http2":          {versions{true, asHTTP2}, shop},
+		"http1 to http2": {versions{false, asHTTP2}, identity.ID{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			defer close(over)
+			p, at := newClient(t, c.declared)
+			p.breaker(c.declared, &meshconfig.Breaker{MaxPending: 1})
+			p.endpoints(cart, c.id, accept(t, func(net.Conn) { <-over }))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			answers := make(chan string, 2)
+			for range 2 {
+				client := clientOf(t, at, c.http2)
+				go func() {
+					r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart/", nil)
+					response, err := client.Do(r)
+					if err != nil {
+						answers <- "none"
+						return
+					}
+					body, _ := io.ReadAll(response.Body)
+					response.Body.Close()
+					answers <- string(body)
+				}()
+			}
+			if got := <-answers; !strings.Contains(got, "detail: maxPending\n") {
+				t.Errorf("the first answer is %q", got)
+			}
+			cancel()
+			if got := <-answers; got != "none" {
+				t.Errorf("the other is %q", got)
+			}
 		})
 	}
 }
@@ -269,7 +374,7 @@ func TestARateLimitOfConnections(t *testing.T) {
 		if i >= 2 {
 			want = ""
 		}
-		if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); string(got) != want {
+		if got, _ := spoken(t, p.at, ""); got != want {
 			t.Errorf("connection %d: got %q, want %q", i, got, want)
 		}
 	}

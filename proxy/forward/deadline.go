@@ -41,11 +41,12 @@ func (x *exchange) heed() {
 
 // tellTimeout writes into the head of a request of gRPC how much time it has left, unless that is what it says already.
 func (x *exchange) tellTimeout(out *message.Head) {
-	if x.event.Protocol != gRPC || x.timeout == 0 || !x.lowered && x.event.Attempts < 2 {
+	spent := x.event.Attempts > 1 || x.fault != nil // which may delay it
+	if x.event.Protocol != gRPC || x.timeout == 0 || !x.lowered && !spent {
 		return
 	}
 	left := x.timeout
-	if x.event.Attempts > 1 {
+	if spent {
 		left = max(left-x.side.Clock().Sub(x.event.Start), 0)
 	}
 	out.Set(grpcTimeout, formatTimeout(left))

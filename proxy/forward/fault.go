@@ -50,8 +50,9 @@ func (x *exchange) faultStatus() (status, code int) {
 	return 0, 0
 }
 
-// resets says whether the caller of a request that a fault has ended gets no answer.
-func (x *exchange) resets() bool { return x.faulted && x.fault.Reset }
+// resets says whether the caller of a request that a fault has ended gets no answer. What ended it otherwise, after the
+// fault had ended a try of it, is answered.
+func (x *exchange) resets() bool { return x.event.Reason == refusal.FaultInjected && x.fault.Reset }
 
 // grpcOf is the code for a status of HTTP (https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html).
 func grpcOf(status int) int {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,42 @@ func TestAFaultAnswersInThePlaceOfTheEndpoint(t *testing.T) {
 		call{}.status(t, client, 200)
 		call{method: "PUT"}.status(t, client, 418)
 	})
+}
+
+func TestAFaultOfAStatusWithoutContent(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		p := newPair(t, v.declared, httpApp(t, ok), settings{})
+		client := clientOf(t, p.at, v.http2)
+		for _, status := range []uint32{204, 304} {
+			p.client.fault(v.declared, nil, &meshconfig.Fault{Percent: 100, HttpStatus: status})
+			response, body := call{}.do(t, client)
+			if response.StatusCode != int(status) || response.Header.Get("heddle-reason") != "fault_injected" || body != "" {
+				t.Errorf("status %d, header %v, body %q", response.StatusCode, response.Header, body)
+			}
+			if _, ok := response.Header["Content-Length"]; ok {
+				t.Errorf("%d has a Content-Length", status)
+			}
+		}
+	})
+}
+
+func TestADelayIsTakenOffTheDeadlineOfGRPC(t *testing.T) {
+	var got atomic.Pointer[string]
+	p := newPair(t, asGRPC, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
+		timeout := r.Header.Get("grpc-timeout")
+		got.Store(&timeout)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "0")
+	}), settings{})
+	p.client.fault(asGRPC, nil, &meshconfig.Fault{Percent: 100, Delay: 100})
+	call{method: "POST", body: "x", header: http.Header{
+		"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {"20S"},
+	}}.do(t, clientOf(t, p.at, true))
+	left, err := strconv.Atoi(strings.TrimSuffix(*got.Load(), "u"))
+	if err != nil || left > 19_900_000 || left < 1_000_000 {
+		t.Errorf("the application got %q, want 19.9 s or somewhat less", *got.Load())
+	}
 }
 
 func TestRetriesMeetFaults(t *testing.T) {

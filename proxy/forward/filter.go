@@ -40,6 +40,7 @@ func (x *exchange) redirected(h *message.Head) {
 	h.Status, h.Close = x.redirect.Status, x.last
 	h.Add("Location", x.redirect.Location(&x.asks, x.request.Scheme, x.choice.Prefix))
 	h.Add("Content-Length", "0")
+	x.filters().ResponseHeaders.Apply(h)
 	x.event.Status = h.Status
 }
 
@@ -52,7 +53,7 @@ func (x *exchange) rewrite(out *message.Head) {
 	if f.Path != nil {
 		out.Path = f.Path.Rewrite(x.path, x.choice.Prefix) + x.query
 	}
-	if f.Host != "" && out.Method != methodConnect {
+	if f.Host != "" && (out.Method != methodConnect || out.Protocol != "") { // CONNECT alone goes to its authority
 		out.Authority = f.Host
 	}
 	f.RequestHeaders.Apply(out)

@@ -57,13 +57,15 @@ func TestARedirectIsAnsweredByTheProxy(t *testing.T) {
 		var served atomic.Int64
 		p := newPair(t, v.declared, httpApp(t, func(http.ResponseWriter, *http.Request) { served.Add(1) }), settings{})
 		p.client.route(v.declared, &meshconfig.Route{Filters: &meshconfig.Filters{
-			Redirect: &meshconfig.Redirect{Scheme: "https", Host: "shop.example", Status: 308},
+			Redirect:        &meshconfig.Redirect{Scheme: "https", Host: "shop.example", Status: 308},
+			ResponseHeaders: &meshconfig.HeaderFilter{Set: []*meshconfig.HeaderValue{{Name: "X-Mesh", Value: "yes"}}},
 		}})
 		client := clientOf(t, p.at, v.http2)
 		for range 2 { // the connection goes on
 			response, _ := call{method: "POST", path: "/a?b=c", body: "x"}.do(t, client)
-			if got := response.Header.Get("Location"); response.StatusCode != 308 || got != "https://shop.example/a?b=c" {
-				t.Errorf("status %d, location %q", response.StatusCode, got)
+			got := response.Header.Get("Location")
+			if response.StatusCode != 308 || got != "https://shop.example/a?b=c" || response.Header.Get("X-Mesh") != "yes" {
+				t.Errorf("status %d, location %q, header %v", response.StatusCode, got, response.Header)
 			}
 		}
 		p.client.events.wait(t, "of the redirect", func(e observe.Event) bool {
@@ -120,6 +122,37 @@ func TestACopyIsSentAndNobodyWaitsForIt(t *testing.T) {
 		case got := <-copies:
 			t.Errorf("a copy of %d bytes", len(got))
 		default:
+		}
+	})
+}
+
+func TestThereIsNoCopyOfARequestWithATrailer(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		p := newPair(t, v.declared, httpApp(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }), settings{})
+		copies := make(chan string, 10)
+		p.client.endpoints("shadow.shop", identity.ID{}, httpApp(t, func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			copies <- r.URL.Path
+		}))
+		p.client.route(v.declared, &meshconfig.Route{Filters: &meshconfig.Filters{Mirror: &meshconfig.Mirror{
+			Backend: &meshconfig.WeightedBackend{Name: "shadow", Service: "shadow.shop", Port: 80}, Percent: 100,
+		}}})
+		client := clientOf(t, p.at, v.http2)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://cart/trailer", io.MultiReader(strings.NewReader("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Trailer = http.Header{"X-Sum": {"1"}}
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		call{path: "/without"}.status(t, client, 200)
+		if got := <-copies; got != "/without" || len(copies) > 0 {
+			t.Errorf("a copy of %s, and %d more", got, len(copies))
 		}
 	})
 }

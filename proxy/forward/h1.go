@@ -307,7 +307,7 @@ func (d *h1) drop() {
 // letGo gives the connection back after an answer that the caller does not get, if that is all here.
 func (d *h1) letGo() {
 	up := d.release()
-	for !d.content.running() && d.content.ended() { // nobody writes to it any more
+	for d.content.wasSent() { // nobody writes to it any more
 		p, err := up.Peek()
 		if errors.Is(err, io.EOF) {
 			up.Put(d.side.Clock())

@@ -111,7 +111,8 @@ func (d *h1) try() *upstream.Failure {
 			return nil
 		}
 		if errors.Is(err, http1.ErrIdle) {
-			return &upstream.Failure{Reason: refusal.Timeout, Err: errSlow}
+			s, translates := up.(*streamed)
+			return &upstream.Failure{Reason: refusal.Timeout, Undelivered: translates && s.giveUp(), Err: errSlow}
 		}
 		failure, again := up.Failed(err)
 		if !again || stale == maxStale || !d.content.replayable() || d.over() != nil {

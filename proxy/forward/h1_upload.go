@@ -60,14 +60,26 @@ func (u *upload) ended() bool {
 	return u.whole
 }
 
-// replayable says whether the content can be sent from its start again.
+// wasSent says whether all of the content was written.
+func (u *upload) wasSent() bool {
+	if !u.runs {
+		return u.whole
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.whole && u.sent
+}
+
+// replayable says whether the content can be sent from its start again. What is too long to be held can't while it is being
+// read: some of it would be lost before there is another endpoint to take it.
 func (u *upload) replayable() bool {
 	if !u.runs {
 		return !u.lost
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return !u.lost && !u.failed
+	fits := u.whole || u.to == nil || u.d.request.Length <= int64(u.d.side.Limits.ReplayBytes)
+	return fits && !u.lost && !u.failed
 }
 
 // count is how many bytes of it have come.
@@ -80,13 +92,13 @@ func (u *upload) count() int64 {
 	return u.bytes
 }
 
-// copy returns a copy of the whole content; it is not ok if that was too much to be held, or has not all come.
+// copy returns a copy of the whole content; it is not ok if that was too much to be held, has not all come, or has a trailer.
 func (u *upload) copy() (content []byte, ok bool) {
 	if u.runs {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 	}
-	if !u.whole || u.lost {
+	if !u.whole || u.lost || len(u.d.conn.Trailer()) > 0 {
 		return nil, false
 	}
 	return slices.Clone(u.held), true
@@ -164,6 +176,7 @@ func (u *upload) sendHere(up endpointConn) error {
 		}
 		u.d.conn.Discard(len(p))
 	}
+	u.sent = true
 	return up.End(u.d.x.requestTrailer(u.d.conn.Trailer()))
 }
 

@@ -26,7 +26,7 @@ func (r *h2relay) arm() {
 func (r *h2relay) look() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over {
+	if r.over || r.try == nil { // or it waits for another try
 		return
 	}
 	if moved := r.event.BytesIn + r.event.BytesOut; moved != r.moved {
@@ -49,6 +49,9 @@ func (r *h2relay) tryAgain(failure *upstream.Failure, answer *message.Head) (now
 	}
 	r.try, r.upload.at = nil, 0
 	r.pause = time.AfterFunc(wait, r.resume)
+	if r.idler != nil {
+		r.idler.Stop() // nothing is to move
+	}
 	return nil, true
 }
 
@@ -64,6 +67,9 @@ func (r *h2relay) resume() {
 		r.turnDown(why)
 	} else {
 		t = r.newTry()
+		if r.idler != nil {
+			r.idler.Reset(r.idle)
+		}
 	}
 	r.mu.Unlock()
 	if t != nil {

@@ -24,20 +24,23 @@ type sender interface {
 // it is not the relay's current one any more, events do nothing.
 type h2try struct {
 	r      *h2relay
-	stream sender                // nil until it is open
-	wait   interface{ Cancel() } // what it waits for, or nil
-	owed   int                   // bytes to be consumed as soon as it is open
-	flown  int                   // bytes of the request that are on their way in it
-	whole  bool                  // the request ended with its head
-	slow   *time.Timer           // runs until the answer begins, if the route limits that
-	waited bool                  // the delay of the try's fault is over
+	stream sender      // nil until it is open
+	wait   waiting     // what it waits for, or nil
+	owed   int         // bytes to be consumed as soon as it is open
+	flown  int         // bytes of the request that are on their way in it
+	whole  bool        // the request ended with its head
+	slow   *time.Timer // runs until the answer begins, if the route limits that
+	waited bool        // the delay of the try's fault is over
 }
+
+// waiting is what a try waits for. Cancel gives it up, and says whether nothing was sent nor will be.
+type waiting interface{ Cancel() (unsent bool) }
 
 // afterDelay is what a try waits for whose fault delays it.
 type afterDelay struct{ *time.Timer }
 
-// Cancel gives up waiting.
-func (d afterDelay) Cancel() { d.Stop() }
+// Cancel implements waiting.
+func (d afterDelay) Cancel() bool { return d.Stop() }
 
 // newTry makes the next try, of which the caller calls open when it holds no lock. The lock is held.
 func (r *h2relay) newTry() *h2try {
@@ -63,8 +66,11 @@ func (t *h2try) open() {
 	if t.slow == nil && r.tryTimeout > 0 {
 		t.slow = time.AfterFunc(r.tryTimeout, t.tooSlow)
 	}
-	if r.fault != nil && t.suffer() {
-		return
+	if r.fault != nil {
+		if t.suffer() {
+			return
+		}
+		r.tellTimeout(&r.out) // it is less after a delay
 	}
 	endpoint, out, end := r.pick.Endpoint, &r.out, r.upload.isEmpty()
 	t.whole = end
@@ -142,13 +148,13 @@ func (t *h2try) tooSlow() {
 		r.mu.Unlock()
 		return
 	}
-	_, delayed := t.wait.(afterDelay) // as if the endpoint were slow
-	failure := &upstream.Failure{Reason: refusal.Timeout, Undelivered: t.stream == nil && !delayed, Err: errSlow}
+	failure := &upstream.Failure{Reason: refusal.Timeout, Err: errSlow}
 	switch {
 	case t.stream != nil:
 		t.stream.Reset(http2.Cancel)
 	case t.wait != nil:
-		t.wait.Cancel()
+		_, delayed := t.wait.(afterDelay) // as if the endpoint were slow
+		failure.Undelivered = t.wait.Cancel() && !delayed
 		t.wait = nil
 	default: // a stream is being opened just now
 		t.slow.Reset(time.Millisecond)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -182,6 +183,19 @@ func dial(t *testing.T, _ *proxy, address string) *net.TCPConn {
 	t.Cleanup(func() { conn.Close() })
 	tcp, _ := conn.(*net.TCPConn)
 	return tcp
+}
+
+// spoken is what a connection brings to a caller that says something. One that is reset may be so while it is made.
+func spoken(t *testing.T, at netip.AddrPort, word string) (string, error) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.String())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	io.WriteString(conn, word)
+	got, err := io.ReadAll(conn)
+	return string(got), err
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 	"github.com/heddle-mesh/heddle/proxy/table"
 )
 
@@ -178,6 +179,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		event.Duration, event.Err = in.Clock().Sub(event.Start), err
 		if why != nil {
 			event.Reason, event.Rule, event.Err = why.Reason, why.Rule, why
+			defer socket.Reset(k.content) // as a server does at which nobody listens
 		}
 		k.policy.Series.Observe(event)
 	}

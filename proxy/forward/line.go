@@ -5,6 +5,7 @@ package forward
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -44,9 +45,10 @@ func (l *line) dial(ctx context.Context, alpn string) (*upstream.Stream, *refusa
 		l.port.Budget.Earn(balance.Nanos(l.event.Start))
 	}
 	cluster.Use()
-	why := l.next(nil)
+	pick, why := l.choose(nil)
 	for why == nil {
-		stream, err := l.pick.Endpoint.Dial(ctx, alpn, cluster.ConnectTimeout())
+		l.take(pick)
+		stream, err := pick.Endpoint.Dial(ctx, alpn, cluster.ConnectTimeout())
 		if err == nil {
 			l.report(outlier.Success)
 			l.pick.Trial = false // it is decided, though the connection goes on
@@ -57,15 +59,22 @@ func (l *line) dial(ctx context.Context, alpn string) (*upstream.Stream, *refusa
 		if ctx.Err() != nil {
 			verdict = outlier.Abandoned
 		}
-		last := l.pick.Endpoint
 		l.report(verdict)
 		l.let(verdict)
 		outcome := evaluate.Outcome{Failure: meshconfig.RetryCondition_RETRY_CONDITION_CONNECT_FAILURE}
-		if ctx.Err() != nil || l.event.Attempts > retry.Attempts || !retry.Wants(outcome) || !l.budgeted() || l.next(last) != nil {
+		if ctx.Err() != nil || l.event.Attempts > retry.Attempts || !retry.Wants(outcome) {
+			break
+		}
+		next, none := l.choose(pick.Endpoint)
+		if none != nil {
+			break
+		}
+		if !l.budgeted() {
+			l.putBack(&next)
 			break
 		}
 		l.event.RetryReason = reasons[outcome.Failure]
-		why = nil
+		pick, why = next, nil
 	}
 	if l.breaker != nil {
 		l.breaker.Release(outlier.Connections)
@@ -78,33 +87,48 @@ func (l *line) budgeted() bool { return l.port.Budget == nil || l.port.Budget.Ta
 
 func (l *line) now() int64 { return balance.Nanos(l.side.Clock()) }
 
-// next picks an endpoint, another one than the last, which may be nil. The last itself would not help.
-func (l *line) next(last *upstream.Endpoint) *refusal.Error {
+// choose picks an endpoint, another one than the last, which may be nil: that itself would not help. One that has no room
+// is passed over while another has.
+func (l *line) choose(last *upstream.Endpoint) (balance.Pick, *refusal.Error) {
 	cluster := l.backend.Cluster
-	ask := balance.Ask{Now: l.now(), Random: rand.Uint64()}
+	ask := balance.Ask{Now: l.now()}
 	if last != nil {
 		ask.Avoid = []*upstream.Endpoint{last}
 	}
 	if keys := cluster.Keys(); keys != nil {
 		ask.Hash, ask.Hashed = keys.Hash(&l.asks)
 	}
-	pick, ok := cluster.Endpoints().Pick(ask)
-	if !ok {
-		return noEndpoints(l.backend, l.port)
-	}
-	l.pick, l.begun = pick, ask.Now
-	if pick.Endpoint == last {
-		l.report(outlier.Abandoned)
-		pick.Done(balance.Neutral, 0, ask.Now)
-		return noEndpoints(l.backend, l.port)
-	}
-	if l.breaker != nil {
-		if bound := l.breaker.Connect(loadOf(&pick)); bound != outlier.NoBound {
-			l.report(outlier.Abandoned)
-			pick.Done(balance.Neutral, 0, ask.Now)
-			return circuitOpen(bound)
+	full := outlier.NoBound
+	for {
+		ask.Random = rand.Uint64()
+		pick, ok := cluster.Endpoints().Pick(ask)
+		if !ok {
+			return pick, noEndpoints(l.backend, l.port)
 		}
+		again := slices.Contains(ask.Avoid, pick.Endpoint)
+		if !again {
+			if l.breaker == nil {
+				return pick, nil
+			}
+			if full = l.breaker.Connect(loadOf(&pick)); full == outlier.NoBound {
+				return pick, nil
+			}
+		}
+		report(cluster, &pick, outlier.Abandoned, 0, ask.Now)
+		pick.Done(balance.Neutral, 0, ask.Now)
+		switch {
+		case again && full == outlier.NoBound:
+			return pick, noEndpoints(l.backend, l.port)
+		case again, len(ask.Avoid) > maxTried:
+			return pick, circuitOpen(full)
+		}
+		ask.Avoid = append(ask.Avoid, pick.Endpoint)
 	}
+}
+
+// take notes the endpoint that is called.
+func (l *line) take(pick balance.Pick) {
+	l.pick, l.begun = pick, l.now()
 	e := l.event
 	e.Attempts++
 	e.Endpoint, e.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
@@ -112,7 +136,16 @@ func (l *line) next(last *upstream.Endpoint) *refusal.Error {
 	if e.MTLS {
 		e.Peer = &pick.Endpoint.Identity
 	}
-	return nil
+}
+
+// putBack gives an endpoint back that is not called after all.
+func (l *line) putBack(pick *balance.Pick) {
+	now := l.now()
+	report(l.backend.Cluster, pick, outlier.Abandoned, 0, now)
+	if l.breaker != nil {
+		l.breaker.Disconnect(loadOf(pick))
+	}
+	pick.Done(balance.Neutral, 0, now)
 }
 
 // report tells what the endpoint that was picked has shown.

@@ -118,18 +118,19 @@ func (c *copied) run(ctx context.Context) {
 		pick.Done(balance.Neutral, 0, at)
 	}()
 	deadline := time.Now().Add(mirrorTime)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	up := c.borrow(ctx, pick.Endpoint, deadline)
 	if up == nil {
 		return
 	}
 	up.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { up.Close() })
-	defer stop()
-	if c.exchange(up) == nil {
-		up.Put(c.side.Clock())
+	stop := context.AfterFunc(ctx, func() { up.Close() }) // it may be written to, of which the deadline knows nothing
+	if err := c.exchange(up); !stop() || err != nil {
+		up.Close()
 		return
 	}
-	up.Close()
+	up.Put(c.side.Clock())
 }
 
 // borrow borrows a connection, or what looks like one, in the endpoint's version.

@@ -58,7 +58,11 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 	if x.mark && why.Undelivered {
 		h.Add(undelivered, "1")
 	}
-	if x.request.Method == http.MethodHead {
+	empty := h.Status == http.StatusNoContent || h.Status == http.StatusNotModified // a fault's
+	if empty {
+		h.Del("content-length")
+	}
+	if empty || x.request.Method == http.MethodHead {
 		body, h.Length = "", 0
 	}
 	return body, true

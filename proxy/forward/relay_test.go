@@ -280,17 +280,16 @@ func TestRulesAboutRequestsOnOtherBytes(t *testing.T) {
 				p.server.policyOf(&meshconfig.PortPolicy{
 					Mtls: strict, DefaultAction: c.action, Protocol: protocol, Rules: []*meshconfig.AuthorizationRule{c.rule},
 				})
-				conn := dial(t, p.client, p.at.String())
-				io.WriteString(conn, "\x00bytes")
-				_, err := io.ReadFull(conn, make([]byte, 6))
 				if c.want == "" {
-					if err != nil {
+					conn := dial(t, p.client, p.at.String())
+					io.WriteString(conn, "\x00bytes")
+					if _, err := io.ReadFull(conn, make([]byte, 6)); err != nil {
 						t.Error(err)
 					}
 					return
 				}
-				if err == nil {
-					t.Error("it passed")
+				if got, err := spoken(t, p.at, "\x00bytes"); err == nil || got != "" {
+					t.Errorf("it passed: got %q", got)
 				}
 				p.server.events.wait(t, "of the refusal", func(e observe.Event) bool {
 					return e.Reason == refusal.Denied && e.Rule == c.want && e.Protocol == "tcp"

@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 
+	"github.com/heddle-mesh/heddle/internal/identity"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
@@ -140,6 +144,33 @@ func TestAServerThatAsksForMoreTimeThanThereIs(t *testing.T) {
 	})
 }
 
+func TestAWaitForAnotherTryIsNotIdle(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		var served atomic.Int64
+		p := newPair(t, v.declared, httpApp(t, stumbles(t, &served, 1, func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "1")
+			unavailable(w)
+		})), settings{})
+		p.client.route(v.declared, &meshconfig.Route{
+			IdleTimeout: 300, Retry: retry(1, func(r *meshconfig.Retry) { r.Codes = []uint32{503} }),
+		})
+		call{method: "PUT", body: "x"}.status(t, clientOf(t, p.at, v.http2), 200)
+	})
+}
+
+// callUntil calls until an event is reported that hangs on which endpoint is picked.
+func callUntil(t *testing.T, p *proxy, call func(), wanted func(observe.Event) bool) {
+	t.Helper()
+	for range 40 {
+		call()
+		if slices.ContainsFunc(p.events.All(), wanted) {
+			return
+		}
+	}
+	t.Error("the event did not come")
+}
+
 func TestATryThatTakesTooLong(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
@@ -164,13 +195,12 @@ func TestATryThatTakesTooLong(t *testing.T) {
 			if again {
 				p.client.endpoints(cart, shop, p.inside, quick)
 			}
-			for range 4 {
+			callUntil(t, p.client, func() {
 				response, body := call{method: "PUT", body: "x"}.do(t, client)
 				if again && (response.StatusCode != 200 || body != "x") || !again && response.StatusCode != 504 {
 					t.Errorf("%s: status %d, body %q", name, response.StatusCode, body)
 				}
-			}
-			p.client.events.wait(t, name, func(e observe.Event) bool {
+			}, func(e observe.Event) bool {
 				return again && e.RetryReason == "timeout" && e.Status == 200 || !again && e.Reason == refusal.Timeout && e.Attempts == 1
 			})
 		}
@@ -192,6 +222,105 @@ func TestTheBudgetEndsRetries(t *testing.T) {
 	if got := served.Load() - n; got < 1 || got > n/10 {
 		t.Errorf("%d of %d requests were tried again, want 1 to %d", got, n, n/10)
 	}
+}
+
+func TestWhatIsNotSentAgainCostsNoBudget(t *testing.T) {
+	var served atomic.Int64
+	p := newPair(t, asHTTP, httpApp(t, stumbles(t, &served, 1, unavailable)), settings{})
+	p.client.traffic(asHTTP, func(r *meshconfig.Routes) {
+		r.Ports[0].Routes = []*meshconfig.Route{{Name: "all", Retry: retry(1, func(r *meshconfig.Retry) { r.Codes = []uint32{503} })}}
+		r.RetryBudget = &meshconfig.RetryBudget{MinPerSecond: 1}
+	}, 1)
+	client := clientOf(t, p.at, false)
+	p.client.endpoints(cart, shop, nobody())
+	for range 5 {
+		call{}.status(t, client, 503) // there is no other endpoint
+	}
+	p.client.endpoints(cart, shop, p.inside)
+	call{}.status(t, client, 200)
+	if served.Load() != 2 {
+		t.Errorf("served %d times", served.Load())
+	}
+}
+
+// An endpoint that does not come as far as to take requests.
+func TestATryThatIsNotEvenSentInTimeIsTriedElsewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		versions
+		id identity.ID
+	}{
+		"http1":          {versions{false, asHTTP}, shop},
+		"http2":          {versions{true, asHTTP2}, shop},
+		"http1 to http2": {versions{false, asHTTP2}, identity.ID{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			defer close(over)
+			mute := accept(t, func(net.Conn) { <-over })
+			p := newPair(t, c.declared, httpApp(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), settings{})
+			good := p.inside
+			if c.id.IsZero() {
+				good = httpApp(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+			}
+			p.client.route(c.declared, &meshconfig.Route{TryTimeout: 300})
+			p.client.endpoints(cart, c.id, mute, good)
+			client := clientOf(t, p.at, c.http2)
+			callUntil(t, p.client, func() {
+				if got := (call{method: "POST", body: "x"}).status(t, client, 200); got != "x" {
+					t.Errorf("got %q", got)
+				}
+			}, func(e observe.Event) bool {
+				return e.Attempts == 2 && e.Status == 200 && e.RetryReason == "refused_stream"
+			})
+		})
+	}
+}
+
+func TestConnectionsOfAnswersThatAreRetriedAreUsedAgain(t *testing.T) {
+	var served, conns atomic.Int64
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if served.Add(1)%3 != 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Write(body)
+	}
+	app := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+	app.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	app.Start()
+	t.Cleanup(app.Close)
+	p, at := newClient(t, asHTTP, addrOf(app.Listener.Addr()))
+	p.traffic(asHTTP, func(r *meshconfig.Routes) {
+		r.Ports[0].Routes = []*meshconfig.Route{{Name: "all", Retry: retry(2, func(r *meshconfig.Retry) {
+			r.Codes, r.BackoffBase, r.BackoffMax = []uint32{503}, 2, 2
+		})}}
+		r.RetryBudget = &meshconfig.RetryBudget{MinPerSecond: 100}
+	}, 1)
+	client := clientOf(t, at, false)
+	for range 8 {
+		call{method: "PUT", body: "x"}.status(t, client, 200)
+	}
+	if got := conns.Load(); got > 2 {
+		t.Errorf("%d connections for one request at a time", got)
+	}
+}
+
+func TestAGRPCRequestThatWasNotDeliveredIsTriedOnceMore(t *testing.T) {
+	p, client := newGRPCPair(t)
+	p.client.endpoints(cart, shop, p.inside, p.server.listen(nobody()))
+	for range 20 {
+		if _, err := client.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	p.client.events.wait(t, "of a second try", func(e observe.Event) bool {
+		return e.Attempts == 2 && e.GRPCStatus == 0 && e.RetryReason == "refused_stream"
+	})
 }
 
 func TestCodesOfGRPCAreRetriedUnlessTheAnswerHasBegun(t *testing.T) {

@@ -34,7 +34,7 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 		return 0, false
 	}
 	now := x.side.Clock()
-	if wait, ok = retry.Backoff(x.event.Attempts, rand.Uint64(), advice(answer, now)); !ok || !x.allows(wait, now) {
+	if wait, ok = retry.Backoff(x.event.Attempts, rand.Uint64(), advice(answer, now)); !ok || !x.inTime(wait, now) {
 		return 0, false
 	}
 	last := x.pick.Endpoint
@@ -44,6 +44,9 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 	}
 	verdict := x.ofTry(failure, answer)
 	if wait > 0 {
+		if !x.allows(now) {
+			return 0, false
+		}
 		x.conclude(verdict, now)
 		x.event.RetryReason = reasons[outcome.Failure]
 		return wait, true
@@ -52,8 +55,9 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 	if why != nil {
 		return 0, false
 	}
-	if pick.Endpoint == last && outcome.Undelivered() && (failure == nil || failure.Reason != refusal.UpstreamFailed) {
-		x.putBack(pick, now) // the same will not help
+	useless := pick.Endpoint == last && outcome.Undelivered() && (failure == nil || failure.Reason != refusal.UpstreamFailed)
+	if useless || !x.allows(now) { // in this order: what is not sent again costs no budget
+		x.putBack(pick, now)
 		return 0, false
 	}
 	x.conclude(verdict, now)
@@ -62,18 +66,25 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 	return 0, true
 }
 
-// allows says whether there may be another try after a wait: in time, and by the breaker and the budget, which count it.
-func (x *exchange) allows(wait time.Duration, now time.Time) bool {
-	if x.timeout > 0 && now.Add(wait).Sub(x.event.Start) >= x.timeout {
+// inTime says whether the request may go on after a wait.
+func (x *exchange) inTime(wait time.Duration, now time.Time) bool {
+	return x.timeout == 0 || now.Add(wait).Sub(x.event.Start) < x.timeout
+}
+
+// allows says whether there may be another try by the breaker and the budget, which count it then.
+func (x *exchange) allows(now time.Time) bool {
+	acquires := x.breaker != nil && !x.retrying
+	if acquires && x.breaker.Acquire(outlier.Retries) != outlier.NoBound {
 		return false
 	}
-	if x.breaker != nil && !x.retrying {
-		if x.breaker.Acquire(outlier.Retries) != outlier.NoBound {
-			return false
+	if x.port.Budget != nil && !x.port.Budget.Take(balance.Nanos(now)) {
+		if acquires {
+			x.breaker.Release(outlier.Retries)
 		}
-		x.retrying = true
+		return false
 	}
-	return x.port.Budget == nil || x.port.Budget.Take(balance.Nanos(now))
+	x.retrying = x.retrying || acquires
+	return true
 }
 
 // putBack gives an endpoint back that is not called after all.

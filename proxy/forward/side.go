@@ -10,6 +10,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/limits"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 )
 
 // side is what both directions have.
@@ -109,7 +110,8 @@ func detect(ctx context.Context, p Peeker, wait time.Duration) (Protocol, error)
 	return p.Detect(ctx)
 }
 
-// refuse ends a connection that is not carried, unless its caller speaks HTTP and can be told why: that is returned.
+// refuse ends a connection that is not carried, by a reset, unless its caller speaks HTTP and can be told why: that is
+// returned.
 func (s *side) refuse(
 	ctx context.Context, c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels,
 ) *served {
@@ -119,6 +121,7 @@ func (s *side) refuse(
 		return &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels}
 	}
 	s.report(c, why, series, labels)
+	socket.Reset(c.Peeker)
 	return nil
 }
 

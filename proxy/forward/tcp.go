@@ -11,6 +11,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
+	"github.com/heddle-mesh/heddle/proxy/socket"
 	"github.com/heddle-mesh/heddle/proxy/table"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -36,6 +37,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	choice := port.Connection()
 	if l.backend, _ = choice.Backend(&l.asks, rand.Uint64()); l.backend == nil {
 		finish(refusal.Newf(refusal.NoEndpoints, "every backend of %s has weight 0", port.Service))
+		socket.Reset(c.Peeker)
 		return nil
 	}
 	stream, why := l.dial(ctx, alpn)
@@ -44,6 +46,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 			return o.refuse(ctx, c, why, series, labels)
 		}
 		finish(why)
+		socket.Reset(c.Peeker) // an end in good order would be that of a server which has nothing to say
 		return nil
 	}
 	defer l.done()

@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,6 +158,27 @@ func TestUnmeshedAndForeignDestinations(t *testing.T) {
 	call{}.status(t, clientOf(t, gone, false), 502)
 }
 
+// A Service of type ExternalName is a name for another in DNS: its callers dial that one's address.
+func TestAnAliasIsTheServiceThatItNames(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v versions) {
+		t.Helper()
+		p := newPair(t, v.declared, httpApp(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }), settings{})
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://alias.other", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := clientOf(t, p.at, v.http2).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, _ := io.ReadAll(response.Body); response.StatusCode != 200 || string(got) != "alias.other" {
+			t.Errorf("status %d, host %q", response.StatusCode, got)
+		}
+		p.client.events.wait(t, "of the service", func(e observe.Event) bool { return e.Labels.Service == cart && e.MTLS })
+	})
+}
+
 func TestConnectionsThatSendNothing(t *testing.T) {
 	p := newPair(t, asHTTP, httpApp(t, ok), settings{limits: limits.Set{
 		FirstByte: 30 * time.Millisecond, Idle: 30 * time.Millisecond,
@@ -194,14 +217,44 @@ func TestWeightsOfConnections(t *testing.T) {
 	p.client.endpoints(backend(1), shop, two)
 	for weights, want := range map[[2]uint32]string{{1, 0}: "1", {0, 1}: "2"} {
 		p.client.service(asTCP, nil, weights[0], weights[1])
-		if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); string(got) != want {
+		if got, _ := spoken(t, p.at, ""); got != want {
 			t.Errorf("weights %v: got %q, want %q", weights, got, want)
 		}
 	}
 	p.client.endpoints(cart, shop)
 	p.client.service(asTCP, nil, 1)
-	if got, _ := io.ReadAll(dial(t, p.client, p.at.String())); len(got) != 0 {
+	if got, _ := spoken(t, p.at, ""); got != "" {
 		t.Errorf("no endpoints: got %q", got)
 	}
 	p.client.events.wait(t, "of no endpoints", func(e observe.Event) bool { return e.Reason == refusal.NoEndpoints })
+}
+
+// An end in good order would be that of a server which has nothing to say.
+func TestAConnectionThatIsRefusedIsReset(t *testing.T) {
+	hello := accept(t, func(c net.Conn) { io.WriteString(c, "hello") })
+	for name, change := range map[string]func(p *pair){
+		"without endpoints":            func(p *pair) { p.client.endpoints(cart, shop) },
+		"nobody listens":               func(p *pair) { p.client.endpoints(cart, shop, nobody()) },
+		"the application does not":     func(p *pair) { p.client.endpoints(cart, shop, p.server.listen(nobody())) },
+		"a policy denies it":           func(p *pair) { p.server.policy(strict, deny) },
+		"a rate limit has no token":    func(p *pair) { p.server.policyOf(spent()); spoken(p.T, p.at, "") },
+		"nobody knows the service":     func(p *pair) { p.at = p.client.listen(netip.MustParseAddrPort("10.9.9.9:80")) },
+		"it comes without an identity": func(p *pair) { p.at = p.inside },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, asTCP, hello, settings{})
+			p.server.policyOf(&meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: asTCP})
+			change(p)
+			if got, err := spoken(t, p.at, "\x00"); got != "" || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// spent is a policy with a rate limit for one connection.
+func spent() *meshconfig.PortPolicy {
+	return &meshconfig.PortPolicy{Mtls: strict, DefaultAction: allow, Protocol: asTCP, RateLimits: []*meshconfig.RateLimit{
+		{Name: "shop/cart/few", Requests: 1, Interval: 3_600_000, Burst: 1},
+	}}
 }

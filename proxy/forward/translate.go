@@ -59,8 +59,11 @@ func (t *h2try) translate(endpoint *upstream.Endpoint, out *message.Head, end bo
 	}
 }
 
-// Cancel gives up waiting for a connection.
-func (x *translated) Cancel() { close(x.given) }
+// Cancel implements waiting, for a connection.
+func (x *translated) Cancel() bool {
+	close(x.given)
+	return true // what is written to one that comes all the same is not flushed
+}
 
 // run carries the try.
 func (x *translated) run() {

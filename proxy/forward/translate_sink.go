@@ -38,6 +38,13 @@ func (k *streamSink) Opened(stream *http2.Stream, why *upstream.Failure) {
 	s.changed.Broadcast()
 }
 
+// giveUp gives up waiting for the stream. It says whether nothing was sent nor will be.
+func (s *streamed) giveUp() (unsent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == asked && s.wait.Cancel()
+}
+
 // Head implements http2.Sink.
 func (k *streamSink) Head(h *message.Head, end bool) {
 	kept := *h

@@ -21,7 +21,9 @@ import (
 
 // translated returns what makes a stream of HTTP/2 look like a connection of HTTP/1.1. The stream is opened by Flush.
 func (d *h1) translated() (endpointConn, *upstream.Failure) {
-	s := &streamed{endpoint: d.x.pick.Endpoint, budget: d.side.Budget, deadline: d.limit, timeout: d.x.connectTimeout()}
+	s := &streamed{
+		endpoint: d.x.pick.Endpoint, budget: d.side.Budget, deadline: d.limit, timeout: d.x.connectTimeout(), try: &d.x,
+	}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -31,6 +33,7 @@ func (d *h1) translated() (endpointConn, *upstream.Failure) {
 type streamed struct {
 	endpoint *upstream.Endpoint
 	budget   *limits.Budget // where what waits to be read is counted
+	try      *exchange      // of which it is a try; nil: of none
 	request  message.Head
 	key      string // of the WebSocket handshake, or empty
 	pending  []byte // content that waits for Flush
@@ -142,7 +145,14 @@ func (s *streamed) open(end bool) (asks bool, err error) {
 	if s.state == notAsked {
 		asks, s.state = true, asked
 		s.mu.Unlock()
-		s.waits(s.endpoint.Open(&s.request, end, (*streamSink)(s), s.timeout))
+		wait := s.endpoint.Open(&s.request, end, (*streamSink)(s), s.timeout)
+		s.waits(wait)
+		if wait != nil && s.try != nil {
+			if failure := s.try.queue(); failure != nil && wait.Cancel() {
+				return asks, failure
+			}
+			defer s.try.queued()
+		}
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()

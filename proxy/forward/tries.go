@@ -83,7 +83,7 @@ func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
 		if x.breaker == nil {
 			return pick, nil
 		}
-		bound := x.breaker.Begin(loadOf(&pick))
+		bound := x.room(&pick, ask.Now)
 		if bound == outlier.NoBound {
 			return pick, nil
 		}
@@ -96,6 +96,27 @@ func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
 		x.known++
 		ask.Avoid = x.tried[:x.known]
 	}
+}
+
+// room counts the request with an endpoint that was picked, or returns the bound that forbids it. A connection, where it
+// would need one for itself, is counted when the try begins: see connect.
+func (x *exchange) room(pick *balance.Pick, at int64) outlier.Bound {
+	load := loadOf(pick)
+	if pick.Endpoint == x.pick.Endpoint { // once more: the current try ends
+		x.breaker.Repeat(load)
+		return outlier.NoBound
+	}
+	if bound := x.breaker.Begin(load); bound != outlier.NoBound {
+		return bound
+	}
+	if x.versionFor(pick.Endpoint) == upstream.HTTP2 {
+		return outlier.NoBound
+	}
+	bound := x.breaker.Full(load)
+	if bound != outlier.NoBound {
+		x.breaker.End(load, at, 0)
+	}
+	return bound
 }
 
 // noEndpoints is why nothing was picked.

@@ -86,9 +86,10 @@ func (x *exchange) refusedBy(answer *message.Head) refusal.Reason {
 	return refusal.Reason(reason)
 }
 
-// isUndelivered says whether an answer is that of an endpoint's proxy to what its application did not see.
+// isUndelivered says whether an answer is that of an endpoint's proxy to what its application did not see. Towards gRPC it
+// has the status 200.
 func (x *exchange) isUndelivered(answer *message.Head) bool {
-	if answer.Status < http.StatusInternalServerError || !x.pick.Endpoint.MTLS() {
+	if answer.Status < http.StatusInternalServerError && x.event.Protocol != gRPC || !x.pick.Endpoint.MTLS() {
 		return false
 	}
 	_, marked := answer.Get(undelivered)

@@ -148,6 +148,14 @@ func (b *Breaker) Connect(l *Load) Bound {
 	return b.refuse(EndpointConnections)
 }
 
+// Full returns the bound that forbids one more connection to an endpoint at this time. It counts none.
+func (b *Breaker) Full(l *Load) Bound {
+	if most := b.limits.Load().EndpointConnections; most != 0 && l.connections.n.Load() >= int64(most) {
+		return b.refuse(EndpointConnections)
+	}
+	return NoBound
+}
+
 // Disconnect undoes Connect.
 func (b *Breaker) Disconnect(l *Load) { l.connections.n.Add(-1) }
 
@@ -165,6 +173,9 @@ func (b *Breaker) Begin(l *Load) Bound {
 	}
 	return b.refuse(bound)
 }
+
+// Repeat counts one more request to an endpoint that takes the place of one which ends at once. End undoes it.
+func (b *Breaker) Repeat(l *Load) { l.requests.n.Add(1) }
 
 // End says that a request is over, by a time in Unix nanoseconds. Latency is how long its answer, or the time after which it
 // was given up, took; 0: it says nothing, as of a caller that went away or a failure that was fast.

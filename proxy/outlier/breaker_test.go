@@ -68,6 +68,28 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+func TestAnEndpointIsFullOfConnectionsAndARepetitionNeedsNoRoom(t *testing.T) {
+	b := NewBreaker(Limits{EndpointConnections: 1, EndpointRequests: 1})
+	var load Load
+	if why := b.Full(&load); why != NoBound {
+		t.Errorf("full of nothing: %v", why)
+	}
+	b.Connect(&load)
+	if why := b.Full(&load); why != EndpointConnections || b.Refused(EndpointConnections) != 1 {
+		t.Errorf("not full: %v, counted %d", why, b.Refused(EndpointConnections))
+	}
+	b.Disconnect(&load)
+	if why := b.Full(&load); why != NoBound {
+		t.Errorf("full though the one has gone: %v", why)
+	}
+	b.Begin(&load)
+	b.Repeat(&load)
+	b.End(&load, epoch, 0)
+	if why := b.Begin(&load); why != EndpointRequests || load.Requests() != 1 {
+		t.Errorf("a repetition does not count: %v, %d under way", why, load.Requests())
+	}
+}
+
 func TestABoundOfAnEndpointIsNoneOfTheService(t *testing.T) {
 	b := NewBreaker(Limits{Connections: 1, Requests: 1, EndpointRequests: 1})
 	for _, what := range []Bound{NoBound, EndpointConnections, EndpointRequests, EndpointConcurrency} {

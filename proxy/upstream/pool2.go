@@ -44,7 +44,8 @@ type pool2 struct {
 	waiting []*Waiting    // the longest waiting first
 	timeout time.Duration // of dials: what the last that waited allows, since who asks is mostly one cluster
 	retired bool
-	expiry  *time.Timer // runs while somebody waits
+	expiry  *time.Timer // runs while somebody waits, until due
+	due     time.Time
 	reaper  *time.Timer // runs while there are conns
 }
 
@@ -58,17 +59,20 @@ type Waiting struct {
 }
 
 // Cancel gives up waiting. The head is not looked at any more, and no stream is opened; but if one was, or waiting had
-// failed, then Opened may be about to be called and is called all the same. It may be called on nil.
-func (w *Waiting) Cancel() {
+// failed, then Opened may be about to be called and is called all the same. Unsent says that it is not. It may be called
+// on nil.
+func (w *Waiting) Cancel() (unsent bool) {
 	if w == nil {
-		return
+		return false
 	}
 	p := w.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.waiting, w); i >= 0 {
+	i := slices.Index(p.waiting, w)
+	if i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
+	return i >= 0
 }
 
 func newPool2(e *Endpoint) *pool2 {
@@ -136,8 +140,12 @@ func (p *pool2) pick(h *message.Head, end bool, o Opener, timeout time.Duration)
 	}
 	w = &Waiting{p, h, end, o, time.Now().Add(wait)}
 	p.waiting = append(p.waiting, w)
-	if p.expiry == nil {
-		p.expiry = time.AfterFunc(wait, p.expire)
+	switch {
+	case p.expiry == nil:
+		p.expiry, p.due = time.AfterFunc(wait, p.expire), w.deadline
+	case w.deadline.Before(p.due) && p.expiry.Stop(): // those before are of a cluster that has more time
+		p.expiry.Reset(wait)
+		p.due = w.deadline
 	}
 	return nil, nil, w, nil
 }
@@ -163,7 +171,7 @@ func (p *pool2) expire() {
 	clear(p.waiting[len(kept):])
 	p.waiting, p.expiry = kept, nil
 	if next >= 0 {
-		p.expiry = time.AfterFunc(next, p.expire)
+		p.expiry, p.due = time.AfterFunc(next, p.expire), now.Add(next)
 	}
 	p.mu.Unlock()
 	fail(late, &Failure{refusal.Overloaded, true, errBusy})

@@ -51,3 +51,47 @@ func TestHowLongMakingAConnectionMayTake(t *testing.T) {
 		})
 	}
 }
+
+// Two clusters have the same endpoint, and one of them more patience.
+func TestEachWaitsForAsLongAsItsOwnTimeoutAllows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := registry(t, Options{WaitTimeout: 2 * time.Second, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}).Acquire(Key{Address: netip.MustParseAddrPort("10.1.0.1:80")})
+		begun := time.Now()
+		patient, hasty := &request2{done: make(chan struct{})}, &request2{done: make(chan struct{})}
+		e.Open(asked("GET", ""), true, patient, time.Hour)
+		e.Open(asked("GET", ""), true, hasty, time.Second)
+		<-hasty.done
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("the hasty one waited for %v", took)
+		}
+		<-patient.done
+		if took := time.Since(begun); took != time.Hour {
+			t.Errorf("the patient one waited for %v", took)
+		}
+	})
+}
+
+func TestWhoCancelsIsToldWhetherSomethingWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := registry(t, Options{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}).Acquire(Key{Address: netip.MustParseAddrPort("10.1.0.1:80")})
+		wait := e.Open(asked("GET", ""), true, &request2{done: make(chan struct{})}, time.Second)
+		if !wait.Cancel() {
+			t.Error("who waits is told that something may have been sent")
+		}
+		if wait.Cancel() {
+			t.Error("who waits no more is told that nothing was sent")
+		}
+		a := &request2{done: make(chan struct{})}
+		wait = e.Open(asked("GET", ""), true, a, time.Second)
+		<-a.done
+		if wait.Cancel() {
+			t.Error("who has had its turn is told that nothing was sent")
+		}
+	})
+}

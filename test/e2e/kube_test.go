@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -122,6 +123,9 @@ type stats struct {
 	Requests int            `json:"requests"`
 	Failed   int            `json:"failed"`
 	Versions map[string]int `json:"versions"`
+	Pods     map[string]int `json:"pods"`
+	Moves    map[string]int `json:"moves"`
+	Users    map[string]int `json:"users"`
 	Statuses map[string]int `json:"statuses"`
 	Callers  []string       `json:"callers"`
 	P50      float64        `json:"p50"`
@@ -143,17 +147,38 @@ func decode[T any](t *testing.T, text string) T {
 // running is a `shop` command that goes on in the background; wait returns what it printed.
 type running struct {
 	done chan struct{}
-	out  string
 	err  error
+
+	mu  sync.Mutex
+	out bytes.Buffer
 }
 
 func background(ctx context.Context, args ...string) *running {
 	r := &running{done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		r.out, r.err = kubectl(ctx, append([]string{"-n", "shop", "exec", "deploy/customer", "-c", "customer", "--", "/shop"}, args...)...)
+		cmd := exec.CommandContext(ctx, "kubectl", append([]string{"-n", "shop", "exec", "deploy/customer", "-c", "customer", "--", "/shop"}, args...)...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = r, &stderr
+		if err := cmd.Run(); err != nil {
+			r.err = fmt.Errorf("shop %s: %w: %s", strings.Join(args, " "), err, stderr.String())
+		}
 	}()
 	return r
+}
+
+// Write takes what the command prints.
+func (r *running) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(p)
+}
+
+// printed is what it has printed so far.
+func (r *running) printed() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.String()
 }
 
 func (r *running) wait(t *testing.T) string {
@@ -166,7 +191,7 @@ func (r *running) wait(t *testing.T) string {
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
-	return r.out
+	return r.printed()
 }
 
 // condition returns status, reason and message of a condition of an object, and whether it is of its generation.

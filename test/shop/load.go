@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"slices"
 	"sync"
@@ -21,6 +22,9 @@ type Stats struct {
 	Requests int            `json:"requests"`
 	Failed   int            `json:"failed"` // no answer, or a status of 500 and above
 	Versions map[string]int `json:"versions"`
+	Pods     map[string]int `json:"pods,omitempty"`
+	Moves    map[string]int `json:"moves,omitempty"` // of a user from one version to another, "v1>v2"
+	Users    map[string]int `json:"users,omitempty"` // of the whole run alone: by the version that they had last
 	Statuses map[int]int    `json:"statuses"`
 	Callers  []string       `json:"callers"` // whom the server saw
 	P50      float64        `json:"p50"`     // milliseconds from when the request was due
@@ -37,12 +41,13 @@ type collector struct {
 	latencies []float64
 }
 
-func (c *collector) add(took time.Duration, status int, p Purchase, err error) {
+// add takes an answer; move says how the user's version changed with it, or is empty.
+func (c *collector) add(took time.Duration, status int, p Purchase, move string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &c.stats
 	if s.Versions == nil {
-		s.Versions, s.Statuses, c.callers = map[string]int{}, map[int]int{}, map[string]bool{}
+		s.Versions, s.Pods, s.Moves, s.Statuses, c.callers = map[string]int{}, map[string]int{}, map[string]int{}, map[int]int{}, map[string]bool{}
 	}
 	s.Requests++
 	s.Statuses[status]++
@@ -56,6 +61,12 @@ func (c *collector) add(took time.Duration, status int, p Purchase, err error) {
 	}
 	if p.Version != "" {
 		s.Versions[p.Version]++
+	}
+	if p.Pod != "" {
+		s.Pods[p.Pod]++
+	}
+	if move != "" {
+		s.Moves[move]++
 	}
 	if len(c.callers) < 10 {
 		c.callers[p.Caller] = true
@@ -76,15 +87,82 @@ func (c *collector) take() Stats {
 	return s
 }
 
+// user is one of those who buy. With a jar it keeps its cookies and makes one request at a time, as a person does.
+type user struct {
+	client *http.Client
+
+	mu      sync.Mutex // with a jar, held during a request
+	version string     // of the last answer
+}
+
+// loader makes requests and counts what comes of them.
+type loader struct {
+	method, url string
+	users       []*user
+	whole, part collector
+}
+
+// newLoader makes one for so many users with jars; 0: one without, who makes requests at any time.
+func newLoader(method, url string, users, conns int) (*loader, error) {
+	l := &loader{method: method, url: url}
+	client := httpClient(conns)
+	for range users {
+		jar, err := cookiejar.New(nil)
+		if err != nil {
+			return nil, err
+		}
+		own := *client
+		own.Jar = jar
+		l.users = append(l.users, &user{client: &own})
+	}
+	if users == 0 {
+		l.users = []*user{{client: client}}
+	}
+	return l, nil
+}
+
+// buy makes the request that was due then, with the user whose turn it is.
+func (l *loader) buy(ctx context.Context, turn int, due time.Time) {
+	u, move := l.users[turn%len(l.users)], ""
+	if u.client.Jar != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+	}
+	status, p, err := buy(ctx, u.client, l.method, l.url)
+	if u.client.Jar != nil && err == nil {
+		if u.version != "" && u.version != p.Version {
+			move = u.version + ">" + p.Version
+		}
+		u.version = p.Version
+	}
+	took := time.Since(due)
+	l.whole.add(took, status, p, move, err)
+	l.part.add(took, status, p, move, err)
+}
+
+// total is that of the whole run, which is over.
+func (l *loader) total() Stats {
+	total := l.whole.take()
+	total.Total, total.Users = true, map[string]int{}
+	for _, u := range l.users {
+		if u.version != "" {
+			total.Users[u.version]++
+		}
+	}
+	return total
+}
+
 // runLoad sends requests at a fixed rate, whether or not earlier ones are answered (open loop), and prints Stats.
 func runLoad(ctx context.Context, args []string) error {
 	flags := newFlags("load")
-	url := flags.String("url", "http://web/buy", "what to get")
+	url := flags.String("url", "http://web/buy", "what to ask for")
+	method := flags.String("method", http.MethodGet, "how")
 	rate := flags.Int("rate", 100, "requests per second")
 	duration := flags.Duration("duration", 0, "how long; 0: until told to stop")
 	requests := flags.Int("requests", 0, "how many; 0: until the duration is over")
 	interval := flags.Duration("interval", time.Second, "between lines; 0: only the last")
 	conns := flags.Int("conns", 64, "idle connections kept")
+	users := flags.Int("users", 0, "users with cookies of their own, who take turns; 0: nobody keeps cookies")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -93,8 +171,10 @@ func runLoad(ctx context.Context, args []string) error {
 		ctx, cancel = context.WithTimeout(ctx, *duration)
 		defer cancel()
 	}
-	var whole, part collector
-	client := httpClient(*conns)
+	load, err := newLoader(*method, *url, *users, *conns)
+	if err != nil {
+		return err
+	}
 	out := json.NewEncoder(os.Stdout)
 	printing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -102,7 +182,7 @@ func runLoad(ctx context.Context, args []string) error {
 	if *interval > 0 {
 		printer.Go(func() {
 			for waitUntil(printing, time.Now().Add(*interval)) {
-				_ = out.Encode(part.take()) // stdout is gone only when nobody listens
+				_ = out.Encode(load.part.take()) // stdout is gone only when nobody listens
 			}
 		})
 	}
@@ -113,19 +193,12 @@ func runLoad(ctx context.Context, args []string) error {
 		if !waitUntil(ctx, due) {
 			break
 		}
-		running.Go(func() {
-			status, p, err := buy(ctx, client, *url)
-			took := time.Since(due)
-			whole.add(took, status, p, err)
-			part.add(took, status, p, err)
-		})
+		running.Go(func() { load.buy(ctx, i, due) })
 	}
 	running.Wait()
 	stop()
 	printer.Wait()
-	total := whole.take()
-	total.Total = true
-	return out.Encode(total)
+	return out.Encode(load.total())
 }
 
 // waitUntil returns false if ctx ends first.
@@ -141,8 +214,8 @@ func waitUntil(ctx context.Context, due time.Time) bool {
 }
 
 // buy makes one request, which ctx does not end: a run that is over lets its last requests finish.
-func buy(ctx context.Context, client *http.Client, url string) (int, Purchase, error) {
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, url, nil)
+func buy(ctx context.Context, client *http.Client, method, url string) (int, Purchase, error) {
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), method, url, nil)
 	if err != nil {
 		return 0, Purchase{}, err
 	}
