@@ -4,6 +4,7 @@ package table
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
@@ -50,6 +51,7 @@ func TestWhatDefencesDidIsTold(t *testing.T) {
 			c.Use()
 			time.Sleep(time.Second)
 		}
+		synctest.Wait() // the last check has been told
 		want(1, observe.Ejections, "consecutive_failures")
 		want(1, observe.CappedEjections, "")
 		want(1, observe.EndpointsOut, "ejected")
