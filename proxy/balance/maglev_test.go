@@ -26,7 +26,6 @@ func TestFewKeysMove(t *testing.T) {
 	}{
 		"2": {2, .01}, "3": {3, .01}, "10": {10, .01}, "20, when the next kind of table begins": {20, .01}, "33": {33, .05},
 		"50": {50, .1}, "70": {70, .1}, "99, when the next kind has nearly all": {99, .1}, "100": {100, .1}, "102": {102, .1},
-		"650": {650, .25}, "1000": {1000, .25}, "3249": {3249, .3},
 	}
 	for name, c := range cases {
 		t.Run(name+" endpoints", func(t *testing.T) {

@@ -6,13 +6,18 @@ package balance
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-func TestFewKeysMoveAmongThousands(t *testing.T) { fewKeysMove(t, 30000, .7) }
+func TestFewKeysMoveAmongThousands(t *testing.T) {
+	for n, spread := range map[int]float64{640: .25, 650: .25, 1000: .25, 3249: .3, 3250: .3, 30000: .7} {
+		t.Run(strconv.Itoa(n)+" endpoints", func(t *testing.T) { fewKeysMove(t, n, spread) })
+	}
+}
 
 func TestPicksDoNotAllocate(t *testing.T) {
 	cases := map[string]struct {

@@ -91,9 +91,9 @@ func (c *Cluster) Report(m *Member, r Result) {
 		if m.connectFailures.Load() != 0 {
 			m.connectFailures.Store(0)
 		}
-		c.count(config, m, &m.failures, config.Failures, &r, ByFailures)
+		c.count(m, &m.failures, config.Failures, &r, ByFailures)
 	case ConnectFailure:
-		c.count(config, m, &m.connectFailures, config.ConnectFailures, &r, ByConnectFailures)
+		c.count(m, &m.connectFailures, config.ConnectFailures, &r, ByConnectFailures)
 		return
 	default:
 		return
@@ -115,7 +115,7 @@ func (m *Member) clear() {
 
 // count counts a failure and ejects at the most. While the cap forbids that it is tried again with every so many more:
 // when everything fails, not every failure should wait for the lock.
-func (c *Cluster) count(config *Config, m *Member, n *atomic.Uint32, most uint32, r *Result, cause Cause) {
+func (c *Cluster) count(m *Member, n *atomic.Uint32, most uint32, r *Result, cause Cause) {
 	if count := n.Add(1); most > 0 && count%most == 0 {
 		c.eject(m, r.Now, cause)
 	}

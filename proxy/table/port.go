@@ -87,7 +87,7 @@ func (c *Choice) Backend(r *evaluate.Request, random uint64) (b *Backend, setCoo
 
 // MirrorTo returns who gets a copy of those requests that Route.Filters.Mirror draws; nil: nobody.
 func (c *Choice) MirrorTo() *Backend {
-	if f := c.Choice.Route.Filters; f != nil && f.Mirror != nil {
+	if f := c.Route.Filters; f != nil && f.Mirror != nil {
 		return c.port.backends[f.Mirror.Backend]
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/health"
 	"github.com/heddle-mesh/heddle/proxy/observe"
 	"github.com/heddle-mesh/heddle/proxy/outlier"
+	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
 // counts are how often what has happened. Those of clusters and checkers that are gone are kept, since counts must not
@@ -91,8 +92,9 @@ func (s *Store) Tallies() []observe.Tally {
 	return list
 }
 
-// away is how many ready endpoints get no requests, of all clusters. Store.mu is held.
+// away is how many ready endpoints get no requests, each counted once though several clusters may have it. Store.mu is held.
 func (b *backend) away() (ejected, down uint64) {
+	out, failing := make(map[*upstream.Endpoint]bool), make(map[*upstream.Endpoint]bool)
 	for _, c := range b.clusters {
 		set := c.Endpoints()
 		if set.Healthy() >= set.Ready() {
@@ -100,12 +102,12 @@ func (b *backend) away() (ejected, down uint64) {
 		}
 		for _, m := range set.Members()[:set.Ready()] {
 			if m.State.Ejected() {
-				ejected++
+				out[m.Endpoint] = true
 			}
 			if m.State.Down() {
-				down++
+				failing[m.Endpoint] = true
 			}
 		}
 	}
-	return ejected, down
+	return uint64(len(out)), uint64(len(failing))
 }
