@@ -62,14 +62,14 @@ func TestABreakerRefusesWhatIsOverABound(t *testing.T) {
 				go func() {
 					defer func() { done <- struct{}{} }()
 					r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cart/", nil)
-					if response, err := client.Do(r); err != nil || response.Body.Close() != nil || response.StatusCode != 200 {
+					if response, err := client.Do(r); err != nil || response.Body.Close() != nil || response.StatusCode != http.StatusOK {
 						t.Errorf("%s: %v %v", bound, response, err)
 					}
 				}()
 			}
 			eventually(t, "two requests", func() bool { return h.here.Load() == 2 })
 			response, body := call{}.do(t, client)
-			if response.StatusCode != 503 || response.Header.Get("heddle-reason") != "circuit_open" || !strings.Contains(body, "detail: "+bound+"\n") {
+			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("heddle-reason") != "circuit_open" || !strings.Contains(body, "detail: "+bound+"\n") {
 				t.Errorf("%s: status %d, header %v, body %q", bound, response.StatusCode, response.Header, body)
 			}
 			p.client.events.wait(t, bound, func(e observe.Event) bool { return e.Reason == refusal.CircuitOpen && e.Attempts == 0 })
@@ -78,7 +78,7 @@ func TestABreakerRefusesWhatIsOverABound(t *testing.T) {
 			<-done
 			eventually(t, "room", func() bool {
 				response, _ := call{}.do(t, client)
-				return response.StatusCode == 200
+				return response.StatusCode == http.StatusOK
 			})
 		}
 	})
@@ -104,7 +104,7 @@ func TestABreakerBoundsConnections(t *testing.T) {
 			}()
 			eventually(t, "a request", func() bool { return h.here.Load() == 1 })
 			response, body := call{}.do(t, second)
-			if response.StatusCode != 503 || !strings.Contains(body, "detail: "+c.bound+"\n") {
+			if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "detail: "+c.bound+"\n") {
 				t.Errorf("status %d, body %q", response.StatusCode, body)
 			}
 			close(h.over)
@@ -286,7 +286,7 @@ func TestWhatIsNoFaultOfTheEndpointIsNotHeldAgainstIt(t *testing.T) {
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart/wait", nil)
 			done := make(chan struct{})
 			go func() {
-				client.Do(r) //nolint:bodyclose,errcheck // it fails
+				client.Do(r) //nolint:errcheck // it fails
 				close(done)
 			}()
 			eventually(t, "the request", func() bool { return left.Load() == i+1 })
@@ -352,7 +352,7 @@ func TestARateLimit(t *testing.T) {
 		}
 		response, body := call{}.do(t, client)
 		after, err := strconv.Atoi(response.Header.Get("Retry-After"))
-		if response.StatusCode != 429 || response.Header.Get("heddle-reason") != "rate_limited" || !strings.Contains(body, "shop/cart/few") ||
+		if response.StatusCode != http.StatusTooManyRequests || response.Header.Get("heddle-reason") != "rate_limited" || !strings.Contains(body, "shop/cart/few") ||
 			err != nil || after < 1 || after > 3600 {
 			t.Errorf("status %d, header %v, body %q", response.StatusCode, response.Header, body)
 		}

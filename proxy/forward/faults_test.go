@@ -30,7 +30,7 @@ func TestAFaultAnswersInThePlaceOfTheEndpoint(t *testing.T) {
 		client := clientOf(t, p.at, v.http2)
 		p.client.fault(v.declared, nil, &meshconfig.Fault{Percent: 100, HttpStatus: 418})
 		response, body := call{method: "POST", body: "x"}.do(t, client)
-		if response.StatusCode != 418 || response.Header.Get("heddle-reason") != "fault_injected" || !strings.Contains(body, "shop/cart/drill") {
+		if response.StatusCode != http.StatusTeapot || response.Header.Get("heddle-reason") != "fault_injected" || !strings.Contains(body, "shop/cart/drill") {
 			t.Errorf("status %d, header %v, body %q", response.StatusCode, response.Header, body)
 		}
 		p.client.events.wait(t, "of the fault", func(e observe.Event) bool {
@@ -125,7 +125,7 @@ func TestADelayIsPartOfTheTry(t *testing.T) {
 			before := served.Load()
 			p.client.fault(v.declared, route, &meshconfig.Fault{Percent: 100, Delay: 20000})
 			response, _ := call{}.do(t, client)
-			if response.StatusCode != 504 || response.Header.Get("heddle-reason") != "timeout" || served.Load() != before {
+			if response.StatusCode != http.StatusGatewayTimeout || response.Header.Get("heddle-reason") != "timeout" || served.Load() != before {
 				t.Errorf("%s: status %d, header %v", name, response.StatusCode, response.Header)
 			}
 		}
@@ -163,7 +163,7 @@ func TestAFaultOfGRPC(t *testing.T) {
 		}
 	}
 	p.client.fault(asGRPC, nil, &meshconfig.Fault{Percent: 100, GrpcStatus: 8})
-	if response, _ := (call{}).do(t, clientOf(t, p.at, true)); response.StatusCode != 429 {
+	if response, _ := (call{}).do(t, clientOf(t, p.at, true)); response.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("of a request that is no gRPC: status %d", response.StatusCode)
 	}
 }

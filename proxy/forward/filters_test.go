@@ -64,7 +64,7 @@ func TestARedirectIsAnsweredByTheProxy(t *testing.T) {
 		for range 2 { // the connection goes on
 			response, _ := call{method: "POST", path: "/a?b=c", body: "x"}.do(t, client)
 			got := response.Header.Get("Location")
-			if response.StatusCode != 308 || got != "https://shop.example/a?b=c" || response.Header.Get("X-Mesh") != "yes" {
+			if response.StatusCode != http.StatusPermanentRedirect || got != "https://shop.example/a?b=c" || response.Header.Get("X-Mesh") != "yes" {
 				t.Errorf("status %d, location %q, header %v", response.StatusCode, got, response.Header)
 			}
 		}

@@ -172,7 +172,7 @@ func TestAnAliasIsTheServiceThatItNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer response.Body.Close()
-		if got, _ := io.ReadAll(response.Body); response.StatusCode != 200 || string(got) != "alias.other" {
+		if got, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK || string(got) != "alias.other" {
 			t.Errorf("status %d, host %q", response.StatusCode, got)
 		}
 		p.client.events.wait(t, "of the service", func(e observe.Event) bool { return e.Labels.Service == cart && e.MTLS })
