@@ -91,17 +91,6 @@ func serviceHealth(list []table.Ailing) []agent.ServiceHealth {
 	return out
 }
 
-// endpointsOut counts them by service.
-func endpointsOut(list []table.Ailing) map[string]int {
-	out := make(map[string]int)
-	for _, a := range list {
-		if len(a.Out) > 0 {
-			out[a.Service] = len(a.Out)
-		}
-	}
-	return out
-}
-
 // wireTraffic makes both directions. They have registries of their own, because they dial the pod differently: what the
 // workload sends to itself passes its own inbound side, which dials the application.
 func (p *proxy) wireTraffic() {
@@ -156,7 +145,6 @@ func (p *proxy) wireAdmin() {
 		Connected:         p.agent.Connected,
 		Ready:             func() bool { return p.ready() == nil },
 		Draining:          p.drain.Draining,
-		Out:               func() map[string]int { return endpointsOut(p.tables.Ailing(p.clock())) },
 	})
 	p.metrics.WatchDefences(p.tables.Tallies)
 	p.server = admin.NewServer(admin.Options{

@@ -21,7 +21,7 @@ type Ailing struct {
 // lately is how long a refused repetition is told of.
 const lately = 10 * time.Second
 
-// Ailing returns the services of which something is amiss, by name. It is to be called about once a second, or more often.
+// Ailing returns the services of which something is amiss, by name. It is to be called about once a second.
 func (s *Store) Ailing(now time.Time) []Ailing {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -165,7 +165,7 @@ func (m *Metrics) Exceeded(name limits.Name) {
 // "too_large".
 func (m *Metrics) ApplicationScraped(result string) { m.scrapes.WithLabelValues(result).Inc() }
 
-// State is what the gauges of config, identity and endpoints are read from, at every scrape. The zero time is "none yet". Every
+// State is what the gauges of config and identity are read from, at every scrape. The zero time is "none yet". Every
 // function is required and must be safe for concurrent use.
 type State struct {
 	Clock func() time.Time
@@ -177,11 +177,9 @@ type State struct {
 	CertificateExpiry func() time.Time
 	// Connected says whether the stream to the operator is up, Ready what /ready says, Draining whether the pod is going.
 	Connected, Ready, Draining func() bool
-	// Out is how many ready endpoints of a service get no requests, by "name.namespace", where there are any.
-	Out func() map[string]int
 }
 
-// Watch registers the gauges of config, identity and endpoints, once.
+// Watch registers the gauges of config and identity, once.
 func (m *Metrics) Watch(s State) {
 	part := func(of func(epoch uint32, term, counter uint64) float64) func() float64 {
 		return func() float64 { return of(s.Serial()) }
@@ -201,26 +199,8 @@ func (m *Metrics) Watch(s State) {
 		gauge("control_connected", "1 while the stream to the operator is up.", nil, oneIf(s.Connected)),
 		gauge("ready", "1 while /ready says so.", nil, oneIf(s.Ready)),
 		gauge("draining", "1 since the pod began to go away.", nil, oneIf(s.Draining)),
-		endpointsOut{s.Out},
 	} {
 		m.registry.MustRegister(c)
-	}
-}
-
-// endpointsOut is the gauge of endpoints that are out. What is out changes with requests and with time, so it is asked for
-// rather than counted.
-type endpointsOut struct{ read func() map[string]int }
-
-var endpointsOutDesc = prometheus.NewDesc("heddle_endpoints_out",
-	"Ready endpoints of a service that get no requests, because they were ejected or fail checks.", []string{"service"}, nil)
-
-// Describe implements prometheus.Collector.
-func (endpointsOut) Describe(out chan<- *prometheus.Desc) { out <- endpointsOutDesc }
-
-// Collect implements prometheus.Collector.
-func (e endpointsOut) Collect(out chan<- prometheus.Metric) {
-	for service, n := range e.read() {
-		out <- prometheus.MustNewConstMetric(endpointsOutDesc, prometheus.GaugeValue, float64(n), service)
 	}
 }
 

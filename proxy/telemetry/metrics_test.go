@@ -65,7 +65,6 @@ func watched() *Metrics {
 		Heartbeat:         func() time.Time { return time.Unix(970, 0) },
 		CertificateExpiry: func() time.Time { return time.Unix(5000, 0) },
 		Connected:         yes, Ready: yes, Draining: no,
-		Out: func() map[string]int { return map[string]int{"checkout.shop": 2} },
 	})
 	m.WatchDefences(func() (list []observe.Tally) {
 		for d := range observe.Defences {
@@ -176,7 +175,6 @@ func TestStateIsShown(t *testing.T) {
 		`heddle_config_serial{part="epoch"} 1`, `heddle_config_serial{part="term"} 2`, `heddle_config_serial{part="counter"} 3`,
 		`heddle_config_age_seconds 30`, `heddle_certificate_expiry_timestamp_seconds 5000`,
 		`heddle_control_connected 1`, `heddle_ready 1`, `heddle_draining 0`, `heddle_build_info{version="v1"} 1`,
-		`heddle_endpoints_out{service="checkout.shop"} 2`,
 	)
 	if age(time.Unix(5, 0), time.Time{}) != -1 || timestamp(time.Time{}) != 0 {
 		t.Error("what isn't there yet has a value")

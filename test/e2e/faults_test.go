@@ -289,7 +289,7 @@ func ejectedStatus(t *testing.T, want string) time.Duration {
 	})
 }
 
-var endpointsOut = regexp.MustCompile(`(?m)^heddle_endpoints_out\{service="stock\.shop"\} (\d+)$`)
+var endpointsOut = regexp.MustCompile(`(?m)^heddle_endpoints_out\{service="stock\.shop",why="ejected"\} (\d+)$`)
 
 // out returns an error unless a pod's proxy leaves out so many endpoints of stock.
 func out(ctx context.Context, podIP string, want int) error {
