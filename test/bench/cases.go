@@ -52,7 +52,7 @@ var works = []work{
 }
 
 // groups are what -only takes.
-var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "limits", "size"}
+var groups = []string{"http1", "http2", "grpc", "tcp", "memory", "tls", "limits", "features", "size"}
 
 // selected returns the works of groups: those with named in their names, if that is not empty, otherwise in quick mode
 // those that are part of it.
@@ -71,7 +71,7 @@ func selected(only []string, quick bool, named string) []work {
 // target is where an instance takes the load, the zero value if it doesn't.
 func (w work) target(i *peers.Instance) netip.AddrPort {
 	switch w.Protocol {
-	case traffic.HTTP1:
+	case traffic.HTTP1, traffic.Post:
 		return i.HTTP1
 	case traffic.Download, traffic.Echo:
 		return i.TCP

@@ -16,10 +16,12 @@ import (
 	"github.com/heddle-mesh/heddle/test/bench/peers"
 )
 
-// The generated part of docs/performance.md lies between these.
+// The generated parts of docs/performance.md lie between these: of the peers, and of the features.
 const (
-	beginMark = "<!-- bench: generated from here by `make bench` -->"
-	endMark   = "<!-- bench: to here -->"
+	beginMark    = "<!-- bench: generated from here by `make bench` -->"
+	endMark      = "<!-- bench: to here -->"
+	featuresMark = "<!-- bench: the features, generated from here by `make bench` -->"
+	featuresEnd  = "<!-- bench: the features, to here -->"
 )
 
 // finish prints what was measured and, if asked to, writes it down. Of a run that was cut short it keeps the raw results
@@ -30,7 +32,7 @@ func (r *run) finish(whole bool) error {
 			return err
 		}
 	}
-	if err := errors.Join(r.report.print(r.out), r.report.printLimits(r.out)); err != nil {
+	if err := errors.Join(r.report.print(r.out), r.report.printLimits(r.out), r.report.printFeatures(r.out)); err != nil {
 		return err
 	}
 	fmt.Fprintln(r.out)
@@ -65,22 +67,36 @@ func (r *run) save(whole bool) error {
 	if !whole {
 		return nil
 	}
-	for _, p := range plotted {
-		if err := os.WriteFile(filepath.Join(pictures, p.file+".svg"), []byte(r.report.svg(p)), 0o644); err != nil { //nolint:gosec // to be read by all
-			return err
-		}
-	}
+	raws := fmt.Sprintf("Raw: [test/bench/results/%s](../test/bench/results/%s).\n\n", name, name)
 	page := filepath.Join(r.site.Root, "docs", "performance.md")
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
-	generated := fmt.Sprintf("Raw: [test/bench/results/%s](../test/bench/results/%s).\n\n%s", name, name, r.report.markdown())
-	replaced, err := between(string(text), generated)
-	if err != nil {
-		return fmt.Errorf("%s: %w", page, err)
+	replaced := string(text)
+	if len(r.report.Measurements)+len(r.report.Memory)+len(r.report.Limits) > 0 {
+		if err := r.report.plot(pictures); err != nil {
+			return err
+		}
+		if replaced, err = between(replaced, beginMark, endMark, raws+r.report.markdown()); err != nil {
+			return fmt.Errorf("%s: %w", page, err)
+		}
+	}
+	if len(r.report.Features) > 0 {
+		if replaced, err = between(replaced, featuresMark, featuresEnd, raws+r.report.featuresTable()); err != nil {
+			return fmt.Errorf("%s: %w", page, err)
+		}
 	}
 	return os.WriteFile(page, []byte(replaced), 0o644) //nolint:gosec // to be read by all
+}
+
+func (r *report) plot(dir string) error {
+	for _, p := range plotted {
+		if err := os.WriteFile(filepath.Join(dir, p.file+".svg"), []byte(r.svg(p)), 0o644); err != nil { //nolint:gosec // to be read by all
+			return err
+		}
+	}
+	return nil
 }
 
 // reread makes the report of an earlier run.
@@ -107,17 +123,17 @@ func (r *run) reread() error {
 	return r.finish(true)
 }
 
-// between puts text between the marks of a page.
-func between(page, text string) (string, error) {
-	before, rest, ok := strings.Cut(page, beginMark)
+// between puts text between two marks of a page.
+func between(page, begin, end, text string) (string, error) {
+	before, rest, ok := strings.Cut(page, begin)
 	if !ok {
-		return "", fmt.Errorf("no line %q", beginMark)
+		return "", fmt.Errorf("no line %q", begin)
 	}
-	_, after, ok := strings.Cut(rest, endMark)
+	_, after, ok := strings.Cut(rest, end)
 	if !ok {
-		return "", fmt.Errorf("no line %q", endMark)
+		return "", fmt.Errorf("no line %q", end)
 	}
-	return before + beginMark + "\n\n" + text + "\n" + endMark + after, nil
+	return before + begin + "\n\n" + text + "\n" + end + after, nil
 }
 
 // mergeWith takes from an earlier result what this run didn't measure. Ratios are never made across runs: a work is
@@ -153,6 +169,12 @@ func (r *report) mergeWith(file string) error {
 	}
 	if len(r.Limits) == 0 {
 		r.Limits = earlier.Limits
+	}
+	measured := r.featureNames()
+	for _, f := range earlier.Features {
+		if !slices.Contains(measured, f.Feature) {
+			r.Features = append(r.Features, f)
+		}
 	}
 	for name, version := range earlier.Versions {
 		if _, ok := r.Versions[name]; !ok {

@@ -48,6 +48,7 @@ type report struct {
 	Measurements []measurement     `json:"measurements"`
 	Memory       []memory          `json:"memory"`
 	Limits       []attacked        `json:"limits,omitempty"`
+	Features     []featured        `json:"features,omitempty"`
 	Profiles     []profileOf       `json:"profiles,omitempty"`
 	Problems     []string          `json:"problems"`
 

@@ -93,11 +93,11 @@ func TestThePageTellsWhatIsUnmeasured(t *testing.T) {
 }
 
 func TestOnlyWhatLiesBetweenTheMarksIsReplaced(t *testing.T) {
-	page, err := between("a\n"+beginMark+"\nold\n"+endMark+"\nb", "new")
+	page, err := between("a\n"+beginMark+"\nold\n"+endMark+"\nb", beginMark, endMark, "new")
 	if want := "a\n" + beginMark + "\n\nnew\n" + endMark + "\nb"; err != nil || page != want {
 		t.Errorf("%q, %v", page, err)
 	}
-	if _, err := between("no marks", "new"); err == nil {
+	if _, err := between("no marks", beginMark, endMark, "new"); err == nil {
 		t.Error("a page without marks is taken")
 	}
 }

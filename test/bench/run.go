@@ -48,7 +48,7 @@ func bench(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { r.tearDown(err != nil) }()
 	err = r.all(ctx)
-	if len(r.report.Measurements)+len(r.report.Memory)+len(r.report.Limits) == 0 {
+	if len(r.report.Measurements)+len(r.report.Memory)+len(r.report.Limits)+len(r.report.Features) == 0 {
 		return err
 	}
 	return errors.Join(err, r.finish(err == nil))
@@ -71,6 +71,11 @@ func (r *run) all(ctx context.Context) error {
 	}
 	if slices.Contains(r.only, "limits") && slices.Contains(r.options.peers, ours) {
 		if err := r.underAttack(ctx); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(r.only, "features") && slices.Contains(r.options.peers, ours) {
+		if err := r.features(ctx); err != nil {
 			return err
 		}
 	}

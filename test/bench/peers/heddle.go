@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,14 +25,22 @@ import (
 )
 
 // Heddle is run by `heddle sandbox`. The paths are of heddle and heddle-proxy; empty ones are built from the tree.
-func Heddle(name, heddle, proxy string) Peer { return Limited(name, heddle, proxy, "") }
+func Heddle(name, heddle, proxy string) Peer { return &mesh{name: name, heddle: heddle, proxy: proxy} }
 
 // Limited is Heddle with a list of limits.
 func Limited(name, heddle, proxy, limits string) Peer {
 	return &mesh{name: name, heddle: heddle, proxy: proxy, limits: limits}
 }
 
-type mesh struct{ name, heddle, proxy, limits string }
+// With is Heddle with a feature in use, and called as that.
+func With(f *Feature, heddle, proxy string) Peer {
+	return &mesh{name: f.Name, heddle: heddle, proxy: proxy, feature: *f}
+}
+
+type mesh struct {
+	name, heddle, proxy, limits string
+	feature                     Feature
+}
 
 func (m *mesh) Name() string { return m.name }
 
@@ -70,7 +79,8 @@ func (m *mesh) Start(site *Site, topology Topology) (i *Instance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := site.folder(m.name, topology, "sandbox")
+	l.Feature = m.feature
+	dir, err := site.folder("heddle", topology, "sandbox")
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +118,7 @@ func (m *mesh) Start(site *Site, topology Topology) (i *Instance, err error) {
 		i.Stop()
 		return nil, err
 	}
-	i.Client, i.Server = ready.pids("client"), nil
+	i.Client, i.Server, i.Refused = ready.pids("client"), nil, ready.refused
 	if topology == Pair {
 		i.Server = ready.pids("server")
 		if i.Credentials, err = m.certificate(pki); err != nil {
@@ -179,6 +189,30 @@ func (r *readiness) pids(side string) func() []int {
 		defer r.mu.Unlock()
 		return sandboxPIDs(r.lines, side)
 	}
+}
+
+// refused returns the last line of each object that is not in force.
+func (r *readiness) refused() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return notReady(r.lines)
+}
+
+// notReady finds the objects' lines, FILE KIND NAME: Ready=True and more, of which the last of an object counts.
+func notReady(lines []string) []string {
+	last := map[string]string{}
+	for _, line := range lines {
+		if object, state, ok := strings.Cut(line, ": "); ok && strings.Contains(state, "=") {
+			last[object] = state
+		}
+	}
+	var out []string
+	for _, object := range slices.Sorted(maps.Keys(last)) {
+		if state := last[object]; !strings.Contains(state, "Ready=True") {
+			out = append(out, object+": "+state)
+		}
+	}
+	return out
 }
 
 // sandboxPIDs finds the pid= of the lines of a side, each once. A proxy that was started anew has the last line.

@@ -29,6 +29,8 @@ type layout struct {
 	Admin                   int
 	// Files is how many files a process may open, Connections how many connections it can so relay.
 	Files, Connections int
+	// Feature is what Heddle is to do besides.
+	Feature Feature
 
 	ports   map[string]int
 	origins traffic.Ports

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/test/bench/traffic"
 )
 
@@ -87,6 +89,55 @@ func checkConfiguration(t *testing.T, name, text string, l *layout) {
 				t.Errorf("%s: %v\n%s", name, err, document)
 			}
 		}
+	}
+}
+
+func TestEveryFeatureIsOneOfTheObjects(t *testing.T) {
+	kinds := map[string]func() any{
+		"ServiceProfile": func() any { return &v1alpha1.ServiceProfile{} }, "TrafficSplit": func() any { return &v1alpha1.TrafficSplit{} },
+		"MeshPolicy": func() any { return &v1alpha1.MeshPolicy{} },
+	}
+	seen := map[string]string{}
+	for _, f := range append(slices.Clone(Features), Feature{}, Nothing) {
+		l := newTestLayout(t)
+		l.Feature = f
+		file, err := l.render(t.TempDir(), "heddle", "pair")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for document := range strings.SplitSeq(string(text), "\n---\n") {
+			var head metav1.TypeMeta
+			if err := yaml.Unmarshal([]byte(document), &head); err != nil {
+				t.Fatalf("%s: %v", f.Name, err)
+			}
+			if of := kinds[head.Kind]; of != nil {
+				said += document
+				if err := yaml.UnmarshalStrict([]byte(document), of()); err != nil {
+					t.Errorf("%s: %v", f.Name, err)
+				}
+			}
+		}
+		if other, ok := seen[said]; ok {
+			t.Errorf("%q says what %q does", f.Name, other)
+		}
+		seen[said] = f.Name
+	}
+}
+
+func TestWhatIsNotInForceIsTold(t *testing.T) {
+	lines := []string{
+		"server endpoint=127.0.0.11:9001 listen=127.0.0.1:8443 pid=12", "ready",
+		"objects/pair.yaml ServiceProfile shop/all: Accepted=False, spec.healthCheck: no",
+		"objects/pair.yaml ServiceProfile shop/web: Ready=False (1/2, generation 1)",
+		"objects/pair.yaml ServiceProfile shop/web: Ready=True (2/2, generation 1)",
+	}
+	if got := notReady(lines); len(got) != 1 || !strings.HasPrefix(got[0], "objects/pair.yaml ServiceProfile shop/all") {
+		t.Error(got)
 	}
 }
 

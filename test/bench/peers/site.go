@@ -54,6 +54,8 @@ type Instance struct {
 	Between []int
 	// Credentials are those of a client that Inbound takes.
 	Credentials traffic.Credentials
+	// Refused returns what Heddle has said of objects that are not in force.
+	Refused func() []string
 
 	processes []*Process
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/heddle-mesh/heddle/test/bench/epoll"
 )
@@ -25,13 +26,18 @@ func requestsOf(load Load) [][]byte {
 		path := fmt.Sprintf("/r%02d/items/%s", i, load.Size)
 		switch load.Protocol {
 		case HTTP1:
-			out = append(out, fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench/1\r\nAccept: */*\r\nX-Request-Id: 0123456789abcdef\r\n\r\n", path, Host))
+			out = append(out, http1Request("GET", path, load.Cookie, ""))
+		case Post:
+			out = append(out, http1Request("POST", path, load.Cookie, strings.Repeat("c", 1<<10)))
 		case HTTP2:
 			b := append([]byte(nil), 0x82, 0x86) // :method GET, :scheme http
 			b = appendIndexedName(b, 4, path)
 			b = appendIndexedName(b, 1, Host)
 			b = appendField(b, "user-agent", "bench/1")
 			b = appendField(b, "accept", "*/*")
+			if load.Cookie != "" {
+				b = appendField(b, "cookie", load.Cookie)
+			}
 			out = append(out, appendField(b, "x-request-id", "0123456789abcdef"))
 		case Unary, Messages:
 			b := append([]byte(nil), 0x83, 0x86) // :method POST, :scheme http
@@ -46,6 +52,17 @@ func requestsOf(load Load) [][]byte {
 		}
 	}
 	return out
+}
+
+func http1Request(method, path, cookie, content string) []byte {
+	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench/1\r\nAccept: */*\r\nX-Request-Id: 0123456789abcdef\r\n", method, path, Host)
+	if cookie != "" {
+		b = fmt.Appendf(b, "Cookie: %s\r\n", cookie)
+	}
+	if content != "" {
+		b = fmt.Appendf(b, "Content-Length: %d\r\n", len(content))
+	}
+	return append(append(b, "\r\n"...), content...)
 }
 
 // appendIndexedName appends a literal that isn't indexed, whose name is that of the static table's entry (RFC 7541,

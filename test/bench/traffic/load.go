@@ -102,7 +102,7 @@ func (g *generator) newSlots() []*slot {
 func (g *generator) connect(slots []*slot) error {
 	var c client
 	switch g.load.Protocol {
-	case HTTP1:
+	case HTTP1, Post:
 		c = &http1Client{g: g, slot: slots[0]}
 	case HTTP2, Unary, Messages:
 		c = newHTTP2Client(g, slots)

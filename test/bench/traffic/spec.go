@@ -12,6 +12,7 @@ import (
 // Protocols of a Load.
 const (
 	HTTP1    = "http1"
+	Post     = "post" // HTTP/1.1, with content of 1 KiB
 	HTTP2    = "http2"
 	Unary    = "unary"    // gRPC, a message each way
 	Messages = "messages" // gRPC, streams of 100 messages, each answered before the next
@@ -23,7 +24,8 @@ const (
 type Load struct {
 	Target      netip.AddrPort `json:"target"`
 	Protocol    string         `json:"protocol"`
-	Size        string         `json:"size"` // of Sizes
+	Size        string         `json:"size"`   // of Sizes
+	Cookie      string         `json:"cookie"` // that requests bring, but for gRPC's; or empty
 	Connections int            `json:"connections"`
 	Streams     int            `json:"streams"` // of each connection, at once
 	// Active is how many requests are under way at once: all slots take turns. 0 is all of them.
