@@ -14,6 +14,8 @@ import (
 type Route struct {
 	// Name is that of the ServiceProfile's route, or "".
 	Name string
+	// Index is its place among the routes of its port, from 1; 0 of Unrouted.
+	Index int
 	// RequestTimeout is from the head of the request to the end of the answer; 0: none.
 	RequestTimeout time.Duration
 	// TryTimeout is from the pick of an endpoint to the head of its answer; 0: none.

@@ -47,11 +47,12 @@ func NewRouter(p *meshconfig.ServicePort) (*Router, error) {
 	if r.stickiness, err = newStickiness(p.GetStickiness()); err != nil {
 		return nil, fmt.Errorf("stickiness: %w", err)
 	}
-	for _, m := range p.GetRoutes() {
+	for i, m := range p.GetRoutes() {
 		route, err := newRoute(m)
 		if err != nil {
 			return nil, fmt.Errorf("route %q: %w", m.GetName(), err)
 		}
+		route.Index = i + 1
 		r.routes = append(r.routes, route)
 	}
 	for _, rule := range p.GetRules() {
@@ -104,6 +105,9 @@ func (r *Router) Route(request *Request) Choice {
 	}
 	return choice
 }
+
+// HasFaults says whether there are any, whoever they are for.
+func (r *Router) HasFaults() bool { return len(r.faults) > 0 }
 
 // Connection decides on a connection that is not HTTP: no route and no rule reads it, and only where it comes from can
 // make it stick.

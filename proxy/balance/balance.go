@@ -99,7 +99,9 @@ const (
 
 // Pick is an endpoint that was picked and counts one more in flight until Done.
 type Pick struct {
-	Member
+	Endpoint *upstream.Endpoint
+	Workload string
+	State    *State
 	// Trial says that the endpoint is ejected and that this decides whether it stays so.
 	Trial bool
 	// Panic says that too few endpoints are eligible, so that it may be one that is not.

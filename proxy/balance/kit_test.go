@@ -83,3 +83,6 @@ func count(t *testing.T, s *Set, n int, ask func() Ask) map[*upstream.Endpoint]i
 
 // set is a Set of members about which nothing is known yet.
 func set(o Options, ready ...Member) *Set { return new(Set).Next(o, ready, nil, start) }
+
+// zone is that of the endpoint that was picked.
+func zone(p Pick) string { return p.State.member.Zone }

@@ -72,7 +72,8 @@ func (s *Set) Pick(ask Ask) (pick Pick, ok bool) {
 
 // begin counts one more in flight.
 func (s *Set) begin(m *Member, p Pick) Pick {
-	p.Member, p.learns = *m, s.options.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_PEAK_EWMA
+	p.Endpoint, p.Workload, p.State = m.Endpoint, m.Workload, m.State
+	p.learns = s.options.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_PEAK_EWMA
 	m.Endpoint.Begin()
 	return p
 }
@@ -105,7 +106,13 @@ func (s *Set) find(q *query) *Member {
 
 // choose picks a member of a tier by the policy; nil when there is none that may be.
 func (t *tier) choose(s *Set, q *query) *Member {
-	if len(t.members) == 0 {
+	switch len(t.members) {
+	case 0:
+		return nil
+	case 1: // there is nothing to draw
+		if m := &t.members[0]; q.admits(m) {
+			return m
+		}
 		return nil
 	}
 	switch s.options.Policy {

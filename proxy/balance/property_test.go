@@ -95,7 +95,7 @@ func check(t *testing.T, s *Set, pick Pick, ok bool, tried []*upstream.Endpoint)
 		}
 	case !among:
 		t.Error("one was picked that is ejected or down")
-	case wasTried(pick.Member) && (len(fresh) > 0 || slices.ContainsFunc(s.going.members, func(m Member) bool { return !wasTried(m) })):
+	case slices.Contains(tried, pick.Endpoint) && (len(fresh) > 0 || slices.ContainsFunc(s.going.members, func(m Member) bool { return !wasTried(m) })):
 		t.Error("one was picked that was tried, though another could be")
 	case pick.Panic != panics:
 		t.Error("panic is not what it should be")

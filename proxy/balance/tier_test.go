@@ -112,8 +112,8 @@ func TestABusyZoneSpillsOver(t *testing.T) {
 				}
 				for range 100 {
 					pick, _ := s.Pick(ask(start))
-					if (pick.Zone == "b") != c.spills {
-						t.Fatalf("zone %s was picked", pick.Zone)
+					if (zone(pick) == "b") != c.spills {
+						t.Fatalf("zone %s was picked", zone(pick))
 					}
 					pick.Done(Neutral, 0, start)
 				}
@@ -123,7 +123,7 @@ func TestABusyZoneSpillsOver(t *testing.T) {
 	lost := set(Options{Zone: "a"}, zoned(map[string]int{"a": 1, "b": 1})...)
 	lost.ready[1].State.SetDown(true)
 	for range 2 * crowd {
-		if pick, _ := lost.Pick(ask(start)); pick.Zone != "a" {
+		if pick, _ := lost.Pick(ask(start)); zone(pick) != "a" {
 			t.Fatal("an endpoint that is down was picked")
 		}
 	}

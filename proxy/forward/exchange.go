@@ -85,9 +85,10 @@ func (x *exchange) begin(s *side, conn *served, version upstream.Version, reques
 	now := s.Clock()
 	s.running.begin()
 	path, _, _ := strings.Cut(request.Path, "?")
+	tried := x.tried[:0]
 	*x = exchange{} // and then field by field: a literal of them all would be made elsewhere and copied, 1.2 KB of it
 	x.cutter, x.side, x.conn, x.request, x.version = cut, s, conn, request, version
-	x.last, x.series = s.leave(conn, now), conn.series
+	x.last, x.series, x.tried = s.leave(conn, now), conn.series, tried
 	e := &x.event
 	e.Labels, e.Protocol, e.Method, e.Path, e.GRPCStatus, e.Start = conn.labels, "http1", request.Method, path, -1, now
 	e.Source, e.Destination = conn.Source, conn.Destination
@@ -188,11 +189,10 @@ func (x *exchange) choose() *refusal.Error {
 	if x.port == nil {
 		return refusal.Newf(refusal.UnknownDestination, "%v has gone", x.conn.Destination)
 	}
-	x.retry = true
-	x.asks = evaluate.Request{
-		Method: x.method(), Path: x.path, Query: strings.TrimPrefix(x.query, "?"), Authority: x.request.Authority,
-		Headers: (*headerLines)(x.request), Caller: x.conn.own(x.side.Tables), Source: x.conn.Source.Addr(),
-	}
+	x.retry, x.start = true, balance.Nanos(x.event.Start)
+	a := &x.asks
+	a.Method, a.Path, a.Query, a.Authority = x.method(), x.path, strings.TrimPrefix(x.query, "?"), x.request.Authority
+	a.Headers, a.Caller, a.Source = (*headerLines)(x.request), *x.conn.own(x.side.Tables), x.conn.Source.Addr()
 	x.choice, x.random = x.port.Route(&x.asks), rand.Uint64()
 	x.backend, x.setCookie = x.choice.Backend(&x.asks, x.random)
 	if x.backend == nil {
@@ -204,7 +204,7 @@ func (x *exchange) choose() *refusal.Error {
 		}
 	}
 	if x.port.Budget != nil {
-		x.port.Budget.Earn(balance.Nanos(x.event.Start))
+		x.port.Budget.Earn(x.start)
 	}
 	x.backend.Cluster.Use()
 	x.heed()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -16,7 +17,7 @@ import (
 func (x *exchange) abort() *upstream.Failure {
 	f := x.fault
 	if f.HTTPStatus == 0 && f.GRPCStatus == 0 && !f.Reset {
-		x.begun = x.side.Clock() // the endpoint is not to blame for the delay
+		x.begun = balance.Nanos(x.side.Clock()) // the endpoint is not to blame for the delay
 		return nil
 	}
 	x.faulted = true

@@ -37,32 +37,31 @@ func (x *exchange) again(failure *upstream.Failure, answer *message.Head, replay
 	if wait, ok = retry.Backoff(x.event.Attempts, rand.Uint64(), advice(answer, now)); !ok || !x.inTime(wait, now) {
 		return 0, false
 	}
-	last := x.pick.Endpoint
-	if x.known < maxTried {
-		x.tried[x.known] = last
-		x.known++
+	last, at := x.pick.Endpoint, balance.Nanos(now)
+	if len(x.tried) < maxTried {
+		x.tried = append(x.tried, last)
 	}
 	verdict := x.ofTry(failure, answer)
 	if wait > 0 {
-		if !x.allows(now) {
+		if !x.allows(at) {
 			return 0, false
 		}
-		x.conclude(verdict, now)
+		x.conclude(verdict, at)
 		x.event.RetryReason = reasons[outcome.Failure]
 		return wait, true
 	}
-	pick, why := x.choosePick(now)
+	pick, why := x.choosePick(at)
 	if why != nil {
 		return 0, false
 	}
 	useless := pick.Endpoint == last && outcome.Undelivered() && (failure == nil || failure.Reason != refusal.UpstreamFailed)
-	if useless || !x.allows(now) { // in this order: what is not sent again costs no budget
-		x.putBack(pick, now)
+	if useless || !x.allows(at) { // in this order: what is not sent again costs no budget
+		x.putBack(pick, at)
 		return 0, false
 	}
-	x.conclude(verdict, now)
+	x.conclude(verdict, at)
 	x.event.RetryReason = reasons[outcome.Failure]
-	x.take(pick, now)
+	x.take(pick, now, at)
 	return 0, true
 }
 
@@ -72,12 +71,12 @@ func (x *exchange) inTime(wait time.Duration, now time.Time) bool {
 }
 
 // allows says whether there may be another try by the breaker and the budget, which count it then.
-func (x *exchange) allows(now time.Time) bool {
+func (x *exchange) allows(at int64) bool {
 	acquires := x.breaker != nil && !x.retrying
 	if acquires && x.breaker.Acquire(outlier.Retries) != outlier.NoBound {
 		return false
 	}
-	if x.port.Budget != nil && !x.port.Budget.Take(balance.Nanos(now)) {
+	if x.port.Budget != nil && !x.port.Budget.Take(at) {
 		if acquires {
 			x.breaker.Release(outlier.Retries)
 		}
@@ -88,8 +87,7 @@ func (x *exchange) allows(now time.Time) bool {
 }
 
 // putBack gives an endpoint back that is not called after all.
-func (x *exchange) putBack(pick balance.Pick, now time.Time) {
-	at := balance.Nanos(now)
+func (x *exchange) putBack(pick balance.Pick, at int64) {
 	report(x.backend.Cluster, &pick, outlier.Abandoned, 0, at)
 	if x.breaker != nil {
 		x.breaker.End(loadOf(&pick), at, 0)

@@ -33,7 +33,9 @@ type served struct {
 	series   observe.Series // of what fails before a request is understood
 	labels   observe.Labels
 
-	self identity.ID // the workload's own; outbound, once it was asked for
+	// self is the workload's own identity; outbound, once it was asked for and there was one: then it is known.
+	self  identity.ID
+	known bool
 
 	live liveConn // what is being carried on it inbound
 	over func()   // lets go of what is held for it; or nil
@@ -97,11 +99,12 @@ func (c *served) caller() identity.ID {
 
 // own is the identity of the workload that calls, or nobody before its binding has come. It never changes. One goroutine
 // begins a connection's requests.
-func (c *served) own(tables *table.Store) identity.ID {
-	if c.self.IsZero() {
+func (c *served) own(tables *table.Store) *identity.ID {
+	if !c.known {
 		c.self = ownIdentity(tables)
+		c.known = !c.self.IsZero()
 	}
-	return c.self
+	return &c.self
 }
 
 func ownIdentity(tables *table.Store) identity.ID {

@@ -51,7 +51,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	}
 	defer l.done()
 	defer stream.Close()
-	series, event.Labels = l.backend.Series("").Of(l.pick.Workload)
+	series, event.Labels = l.backend.Series(evaluate.Unrouted()).Of(l.pick.Workload)
 	callee, _ := stream.Conn.(end)
 	if protocol == Unknown && (alpn == upstream.ALPNDetect || port.Protocol == meshconfig.Protocol_PROTOCOL_TLS) {
 		if protocol, why = o.whoSpeaks(ctx, c.Peeker, callee, &port.ServerFirst); why != nil {

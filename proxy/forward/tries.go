@@ -23,10 +23,10 @@ const maxTried = 12
 // tries is what an exchange knows of its tries. The endpoint of the current one is in pick, which is empty between two.
 type tries struct {
 	pick  balance.Pick
-	tried [maxTried]*upstream.Endpoint // those before it
-	known int                          // how many of them
+	tried []*upstream.Endpoint // those before it; its space is used again by the next request
 
-	begun    time.Time     // when pick was made
+	start    int64         // when the request began, by balance.Nanos; outbound alone
+	begun    int64         // when pick was made, likewise
 	latency  time.Duration // from then to the head of the answer; 0: nobody asked for it
 	verdict  outlier.Outcome
 	judged   bool // verdict is that of an answer's head
@@ -44,33 +44,34 @@ type tries struct {
 
 // next picks the endpoint for the next try.
 func (x *exchange) next() *refusal.Error {
-	now := x.event.Start
+	now, at := x.event.Start, x.start
 	if x.event.Attempts > 0 {
 		now = x.side.Clock()
+		at = balance.Nanos(now)
 	}
-	pick, why := x.choosePick(now)
+	pick, why := x.choosePick(at)
 	if why != nil {
 		x.unpicked()
 		return why
 	}
-	x.take(pick, now)
+	x.take(pick, now, at)
 	return nil
 }
 
 // unpicked gives the request the series of what has no endpoint.
 func (x *exchange) unpicked() {
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of("")
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of("")
 }
 
 // choosePick picks an endpoint, another than those that were tried if there is one. With a breaker it is one that takes a
-// request more.
-func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
+// request more. At is now, by balance.Nanos, here and below.
+func (x *exchange) choosePick(at int64) (balance.Pick, *refusal.Error) {
 	if x.side.direction == observe.Inbound {
 		x.conn.app.Begin()
-		return balance.Pick{Member: balance.Member{Endpoint: x.conn.app}}, nil
+		return balance.Pick{Endpoint: x.conn.app}, nil
 	}
 	cluster := x.backend.Cluster
-	ask := balance.Ask{Now: balance.Nanos(now), Avoid: x.tried[:x.known]}
+	ask := balance.Ask{Now: at, Avoid: x.tried}
 	if keys := cluster.Keys(); keys != nil {
 		ask.Hash, ask.Hashed = keys.Hash(&x.asks)
 	}
@@ -89,12 +90,11 @@ func (x *exchange) choosePick(now time.Time) (balance.Pick, *refusal.Error) {
 		}
 		report(cluster, &pick, outlier.Abandoned, 0, ask.Now)
 		pick.Done(balance.Neutral, 0, ask.Now)
-		if x.known == maxTried || slices.Contains(ask.Avoid, pick.Endpoint) {
+		if len(x.tried) == maxTried || slices.Contains(ask.Avoid, pick.Endpoint) {
 			return pick, circuitOpen(bound)
 		}
-		x.tried[x.known] = pick.Endpoint
-		x.known++
-		ask.Avoid = x.tried[:x.known]
+		x.tried = append(x.tried, pick.Endpoint)
+		ask.Avoid = x.tried
 	}
 }
 
@@ -133,22 +133,24 @@ func circuitOpen(bound outlier.Bound) *refusal.Error {
 }
 
 // take begins a try.
-func (x *exchange) take(pick balance.Pick, now time.Time) {
-	x.pick, x.begun = pick, now
+func (x *exchange) take(pick balance.Pick, now time.Time, at int64) {
+	x.pick, x.begun = pick, at
 	x.latency, x.judged, x.reported, x.faulted, x.fault = 0, false, false, false, nil
 	x.event.Attempts++
 	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
 	if x.side.direction == observe.Inbound {
 		return
 	}
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route.Name).Of(pick.Workload)
+	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of(pick.Workload)
 	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
 	if x.event.MTLS {
 		x.event.Peer = &pick.Endpoint.Identity
 	}
 	x.event.Panic = x.event.Panic || pick.Panic
-	if x.fault = x.port.Fault(&x.asks, now, rand.Uint64); x.fault != nil {
-		x.event.Fault = x.fault.Name
+	if x.port.HasFaults() {
+		if x.fault = x.port.Fault(&x.asks, now, rand.Uint64); x.fault != nil {
+			x.event.Fault = x.fault.Name
+		}
 	}
 }
 
@@ -209,10 +211,10 @@ func (x *exchange) trip(bound outlier.Bound) *upstream.Failure {
 }
 
 // conclude ends the current try.
-func (x *exchange) conclude(verdict outlier.Outcome, now time.Time) {
-	at, latency := balance.Nanos(now), x.latency
+func (x *exchange) conclude(verdict outlier.Outcome, at int64) {
+	latency := x.latency
 	if latency == 0 {
-		latency = now.Sub(x.begun)
+		latency = time.Duration(at - x.begun)
 	}
 	if x.backend != nil {
 		if !x.reported {
@@ -244,7 +246,10 @@ func (x *exchange) uncount(verdict outlier.Outcome, latency time.Duration, at in
 // release ends the current try, if there is one, and gives back what the request was counted with.
 func (x *exchange) release(now time.Time) {
 	if x.pick.Endpoint != nil {
-		x.conclude(x.final(), now)
+		x.conclude(x.final(), balance.Nanos(now))
+	}
+	if len(x.tried) > 0 {
+		clear(x.tried) // or they would be kept
 	}
 	if x.breaker == nil {
 		return

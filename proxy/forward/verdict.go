@@ -5,6 +5,7 @@ package forward
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/heddle-mesh/heddle/proxy/balance"
 	"github.com/heddle-mesh/heddle/proxy/message"
@@ -26,11 +27,11 @@ func (x *exchange) judge(h *message.Head, reason refusal.Reason) {
 	if !x.pick.Trial && x.breaker == nil && !x.backend.Cluster.Timed() {
 		return
 	}
-	now := x.side.Clock()
-	x.latency = max(1, now.Sub(x.begun))
+	at := balance.Nanos(x.side.Clock())
+	x.latency = time.Duration(max(1, at-x.begun))
 	if x.pick.Trial && (x.event.Protocol != gRPC || x.verdict != outlier.Success || x.event.GRPCStatus >= 0) {
 		x.reported = true
-		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, balance.Nanos(now))
+		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, at)
 	}
 }
 

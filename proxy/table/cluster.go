@@ -54,7 +54,7 @@ func single(e *upstream.Endpoint, workload string, series *SeriesSet) *Backend {
 	c := newCluster(defaults)
 	m := &members{options: defaults.in(""), ready: []balance.Member{{Endpoint: e, Workload: workload}}}
 	c.set.Store(c.after(m))
-	return &Backend{Cluster: c, series: map[string]*SeriesSet{"": series}}
+	return &Backend{Cluster: c, series: []*SeriesSet{series}}
 }
 
 // Endpoints returns the endpoints at this time.

@@ -411,7 +411,7 @@ func TestAMirrorIsHeldAsABackendIs(t *testing.T) {
 		m.endpoints(green, 0, 1, "10.1.0.2")
 		choice := route()
 		mirror := choice.MirrorTo()
-		if mirror == nil || mirror.Name != "shadow" || mirror.Cluster.member(two) == nil || mirror.Series("r") == nil {
+		if mirror == nil || mirror.Name != "shadow" || mirror.Cluster.member(two) == nil || mirror.Series(choice.Route) == nil {
 			m.Errorf("mirror %+v", mirror)
 		}
 		if b, _ := choice.Backend(&evaluate.Request{}, 0); b.Name != cart {

@@ -36,11 +36,11 @@ type Port struct {
 type Backend struct {
 	Name    string // in the split; empty for an address that was dialled itself
 	Cluster *Cluster
-	series  map[string]*SeriesSet // by route
+	series  []*SeriesSet // by the routes' Index
 }
 
 // Series returns the series of a route of this backend.
-func (b *Backend) Series(route string) *SeriesSet { return b.series[route] }
+func (b *Backend) Series(route *evaluate.Route) *SeriesSet { return b.series[route.Index] }
 
 // Choice is what becomes of a request or connection. Its Split is nil where there is one backend alone.
 type Choice struct {
@@ -63,6 +63,9 @@ func (p *Port) Connection() Choice {
 	}
 	return Choice{p.router.Connection(), p}
 }
+
+// HasFaults says whether Fault is worth asking.
+func (p *Port) HasFaults() bool { return p.router != nil && p.router.HasFaults() }
 
 // Fault returns the fault that is injected into a try, or nil.
 func (p *Port) Fault(r *evaluate.Request, now time.Time, random func() uint64) *evaluate.Fault {
@@ -144,10 +147,10 @@ func (s *Store) buildPort(b portBuilder, svc *service, t *routes) *Port {
 	return p
 }
 
-func (s *Store) routeSeries(service, backend string, routes []string) map[string]*SeriesSet {
-	series := make(map[string]*SeriesSet, len(routes))
-	for _, route := range routes {
-		series[route] = newSeriesSet(s.options.Observer, observe.Labels{
+func (s *Store) routeSeries(service, backend string, routes []string) []*SeriesSet {
+	series := make([]*SeriesSet, len(routes))
+	for i, route := range routes {
+		series[i] = newSeriesSet(s.options.Observer, observe.Labels{
 			Direction: observe.Outbound, Service: service, Route: route, Backend: backend,
 		})
 	}

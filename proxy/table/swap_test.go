@@ -169,7 +169,7 @@ func TestChoosingDoesNotAllocate(t *testing.T) {
 		if allocs := testing.AllocsPerRun(100, func() {
 			choice = d.Port().Route(request)
 			b, _ = choice.Backend(request, 1<<63)
-			b.Series(choice.Route.Name).Of("")
+			b.Series(choice.Route).Of("")
 			d.Port().Fault(request, now, rand.Uint64)
 			choice.MirrorTo()
 		}); allocs != 0 {
