@@ -33,21 +33,18 @@ type featured struct {
 	Failure string  `json:"failure,omitempty"`
 }
 
-// featureSize has the origin answer with 1 KiB, as whatever it does not know.
-const featureSize = "1k?" + peers.FeatureQuery
-
 var featureWorks = map[peers.Load][]work{
 	peers.Many: {
-		{Name: "HTTP/1.1", Protocol: traffic.HTTP1, Size: featureSize, Connections: 100, Streams: 1},
-		{Name: "HTTP/2", Protocol: traffic.HTTP2, Size: featureSize, Connections: 8, Streams: 100},
+		{Name: "HTTP/1.1", Protocol: traffic.HTTP1, Size: "1k", Connections: 100, Streams: 1},
+		{Name: "HTTP/2", Protocol: traffic.HTTP2, Size: "1k", Connections: 8, Streams: 100},
 	},
 	peers.Few: {
-		{Name: "HTTP/1.1", Protocol: traffic.HTTP1, Size: featureSize, Connections: 8, Streams: 1},
-		{Name: "HTTP/2", Protocol: traffic.HTTP2, Size: featureSize, Connections: 2, Streams: 4},
+		{Name: "HTTP/1.1", Protocol: traffic.HTTP1, Size: "1k", Connections: 8, Streams: 1},
+		{Name: "HTTP/2", Protocol: traffic.HTTP2, Size: "1k", Connections: 2, Streams: 4},
 	},
 	peers.Content: {
-		{Name: "HTTP/1.1", Protocol: traffic.Post, Size: featureSize, Connections: 100, Streams: 1},
-		{Name: "HTTP/2", Protocol: traffic.Unary, Size: featureSize, Connections: 8, Streams: 16},
+		{Name: "HTTP/1.1", Protocol: traffic.Post, Size: "1k", Connections: 100, Streams: 1},
+		{Name: "HTTP/2", Protocol: traffic.Unary, Size: "1k", Connections: 8, Streams: 16},
 	},
 }
 
@@ -107,7 +104,7 @@ func (r *run) featureRound(ctx context.Context, up []running, w work, round int)
 			return err
 		}
 		l := r.loadOf(w, up[n].Instance, round, 0)
-		l.Warmup, l.Duration, l.Cookie = featureWarmup, featureTime, peers.FeatureCookie
+		l.Warmup, l.Duration, l.Query, l.Cookie = featureWarmup, featureTime, peers.FeatureQuery, peers.FeatureCookie
 		result, err := r.generate(ctx, l)
 		if ctx.Err() != nil {
 			return ctx.Err()

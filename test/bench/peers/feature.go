@@ -62,7 +62,7 @@ var Features = []Feature{
 	{Name: "circuit breaker: all bounds", Endpoints: "circuitBreaker: {" + breakers + "}"},
 	{Name: "adaptive concurrency", Endpoints: "circuitBreaker: {endpoint: {adaptive: true}}", Under: Few},
 	{Name: "fault that no request matches", Profile: `faults: [{name: drill, matches: [{headers: [{name: X-Rehearsal, value: "yes"}]}], percent: 100, abort: {httpStatus: 503}, expiresAt: "2099-01-01T00:00:00Z"}]`},
-	{Name: "fault: 1 % are delayed by 1 µs", Profile: `faults: [{name: drill, percent: 1, delay: 1us, expiresAt: "2099-01-01T00:00:00Z"}]`},
+	{Name: "fault: 1 % are delayed by 1 ms", Profile: `faults: [{name: drill, percent: 1, delay: 1ms, expiresAt: "2099-01-01T00:00:00Z"}]`},
 	{Name: "rate limit, in total", Policy: "rateLimits: [{name: total, requests: 1000000}]"},
 	{Name: "rate limits, in total and of each caller", Policy: "rateLimits: [{name: total, requests: 1000000}, {name: each, requests: 1000000, per: Caller}]"},
 	{Name: "header filters: 3 of requests, 2 of answers", Route: "filters: {requestHeaders: {remove: [X-Debug], set: [{name: X-Via, value: mesh}], add: [{name: X-Tag, value: web}]}, responseHeaders: {remove: [Server], add: [{name: Vary, value: X-Tag}]}}"},

@@ -122,6 +122,7 @@ func TestEveryFeatureIsOneOfTheObjects(t *testing.T) {
 				}
 			}
 		}
+		said += string(f.Under)
 		if other, ok := seen[said]; ok {
 			t.Errorf("%q says what %q does", f.Name, other)
 		}

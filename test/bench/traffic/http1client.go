@@ -24,6 +24,9 @@ func requestsOf(load Load) [][]byte {
 	var out [][]byte
 	for i := range Routes {
 		path := fmt.Sprintf("/r%02d/items/%s", i, load.Size)
+		if load.Query != "" {
+			path += "?" + load.Query
+		}
 		switch load.Protocol {
 		case HTTP1:
 			out = append(out, http1Request("GET", path, load.Cookie, ""))

@@ -25,6 +25,7 @@ type Load struct {
 	Target      netip.AddrPort `json:"target"`
 	Protocol    string         `json:"protocol"`
 	Size        string         `json:"size"`   // of Sizes
+	Query       string         `json:"query"`  // of the paths, but for gRPC's; or empty
 	Cookie      string         `json:"cookie"` // that requests bring, but for gRPC's; or empty
 	Connections int            `json:"connections"`
 	Streams     int            `json:"streams"` // of each connection, at once

@@ -118,7 +118,7 @@ func TestOriginAndGenerator(t *testing.T) {
 	go func() { _ = ServeOrigin(t.Context(), Ports{HTTP1: ports[0], HTTP2: ports[1], TCP: ports[2]}) }()
 	for protocol, port := range map[string]int{HTTP1: ports[0], Post: ports[0], HTTP2: ports[1], Unary: ports[1], Messages: ports[1], Download: ports[2], Echo: ports[2]} {
 		for _, rate := range []float64{0, 500} {
-			l := Load{Target: at(Stable, port), Protocol: protocol, Size: "16k", Cookie: "a=b", Connections: 3, Streams: 1, Rate: rate, Duration: 100 * time.Millisecond}
+			l := Load{Target: at(Stable, port), Protocol: protocol, Size: "1k", Query: "a=b", Cookie: "c=d", Connections: 3, Streams: 1, Rate: rate, Duration: 100 * time.Millisecond}
 			if protocol == HTTP2 || protocol == Unary || protocol == Messages {
 				l.Streams = 7
 			}
