@@ -31,7 +31,9 @@ func TestTheOperatorHearsOfWhatIsAmiss(t *testing.T) {
 
 func TestWhatIsAmissIsSaidOnceOnEachStream(t *testing.T) {
 	o := newOutbox()
-	amiss := func() *[]ServiceHealth { return &[]ServiceHealth{{Service: "b.shop", BudgetExhausted: true}, {Service: "well.shop"}} }
+	amiss := func() *[]ServiceHealth {
+		return &[]ServiceHealth{{Service: "b.shop", BudgetExhausted: true}, {Service: "well.shop"}}
+	}
 	said := func(list *[]ServiceHealth) int {
 		o.health(healthMessage(*list))
 		_, words := o.take()

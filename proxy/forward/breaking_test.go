@@ -286,7 +286,7 @@ func TestWhatIsNoFaultOfTheEndpointIsNotHeldAgainstIt(t *testing.T) {
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://cart/wait", nil)
 			done := make(chan struct{})
 			go func() {
-				client.Do(r) //nolint:errcheck // it fails
+				client.Do(r) // it fails
 				close(done)
 			}()
 			eventually(t, "the request", func() bool { return left.Load() == i+1 })

@@ -42,7 +42,7 @@ func (o *Outbound) open(ctx context.Context, c *Conn) *served {
 		h = o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), series, labels)
 	}
 	if h == nil {
-		destination.Release() //nolint:contextcheck // what ends with it is no part of this connection
+		destination.Release()
 		return nil
 	}
 	h.over = destination.Release

@@ -72,9 +72,9 @@ type result struct {
 }
 
 // NewChecker makes a Checker, which rests until the first Use, given what bounds all checks of the proxy and a source of
-// random bits. Close ends it.
-func NewChecker(check *Check, pace *Pace, random func() uint64) *Checker {
-	ctx, end := context.WithCancel(context.Background())
+// random bits. The end of ctx, or Close, ends it; Close it in any case.
+func NewChecker(ctx context.Context, check *Check, pace *Pace, random func() uint64) *Checker {
+	ctx, end := context.WithCancel(ctx)
 	c := &Checker{
 		check: check, pace: pace, random: random, end: end, wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 		records: make(map[*upstream.Endpoint]*record), results: make(chan result),

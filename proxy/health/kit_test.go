@@ -121,7 +121,7 @@ func newFleet(t *testing.T, n int) *fleet {
 // begin starts a Checker of all.
 func (f *fleet) begin(t *testing.T, pace *Pace) {
 	t.Helper()
-	f.Checker = NewChecker(f.check, pace, seeded())
+	f.Checker = NewChecker(t.Context(), f.check, pace, seeded())
 	f.Update(f.targets)
 	t.Cleanup(f.Close)
 }

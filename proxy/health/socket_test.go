@@ -169,7 +169,7 @@ func TestACheckerOverSockets(t *testing.T) {
 	c := check(t, &meshconfig.HealthCheck{Type: byHTTP, HealthyThreshold: 1, UnhealthyThreshold: 1})
 	c.Interval = 20 * time.Millisecond
 	said := &state{}
-	checker := NewChecker(c, NewPace(1000), seeded())
+	checker := NewChecker(t.Context(), c, NewPace(1000), seeded())
 	t.Cleanup(checker.Close)
 	checker.Update([]Target{{Endpoint: e, State: said}})
 	until := func(down int32) {

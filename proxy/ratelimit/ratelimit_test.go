@@ -23,7 +23,9 @@ func TestABucket(t *testing.T) {
 		steps []step
 	}{
 		"gives its burst at once and then what comes back": {perSecond("a", 10, 5), []step{
-			{0, 6, 5, 100 * time.Millisecond}, {99 * time.Millisecond, 1, 0, time.Millisecond}, {time.Millisecond, 2, 1, 100 * time.Millisecond},
+			{0, 6, 5, 100 * time.Millisecond},
+			{99 * time.Millisecond, 1, 0, time.Millisecond},
+			{time.Millisecond, 2, 1, 100 * time.Millisecond},
 			{250 * time.Millisecond, 3, 2, 50 * time.Millisecond},
 		}},
 		"holds no more than its burst": {perSecond("a", 10, 5), []step{{time.Hour, 10, 5, 100 * time.Millisecond}, {time.Hour, 10, 5, 100 * time.Millisecond}}},

@@ -162,8 +162,8 @@ func (s *Store) configure(b *backend, n *settings) {
 // check begins to check the endpoints of a cluster as its settings say, or ends it. The lock is held.
 func (s *Store) check(name clusterName, c *Cluster) {
 	var checker *health.Checker
-	if how := c.settings.Load().checkAt(name.port); how != nil && s.running && c.users > 0 {
-		checker = health.NewChecker(how, s.pace, rand.Uint64)
+	if how := c.settings.Load().checkAt(name.port); how != nil && s.running != nil && c.users > 0 {
+		checker = health.NewChecker(s.running, how, s.pace, rand.Uint64)
 		checker.Update(targets(c.Endpoints()))
 	}
 	if old := c.checker.Swap(checker); old != nil {
@@ -172,9 +172,8 @@ func (s *Store) check(name clusterName, c *Cluster) {
 	}
 }
 
-// checkAll begins or ends all checks. The lock is held.
-func (s *Store) checkAll(running bool) {
-	s.running = running
+// checkAll begins all checks, or ends them if Run does. The lock is held.
+func (s *Store) checkAll() {
 	for _, b := range s.backends {
 		for name, c := range b.clusters {
 			s.check(name, c)

@@ -11,6 +11,7 @@
 package table
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -86,7 +87,7 @@ type Store struct {
 	backends  map[string]*backend
 	wanted    map[meshconfig.Name]bool // the newest word on every name that Run has not passed on yet
 	wake      chan struct{}
-	running   bool // Run is
+	running   context.Context //nolint:containedctx // of Run, while it runs: checks are no part of what begins them
 	// To be released, closed and filled when the lock is not held.
 	released []*upstream.Endpoint
 	closing  []*health.Checker

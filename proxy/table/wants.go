@@ -27,8 +27,8 @@ func (s *Store) want(needed bool, names ...meshconfig.Name) {
 // Run tells the subscriber what is needed, forgets what was not used for long, and has endpoints checked where config says
 // so, until ctx ends.
 func (s *Store) Run(ctx context.Context, subscriber Subscriber) {
-	s.locked(func() { s.checkAll(true) })
-	defer s.locked(func() { s.checkAll(false) })
+	s.locked(func() { s.running = ctx; s.checkAll() })
+	defer s.locked(func() { s.running = nil; s.checkAll() })
 	ticker := time.NewTicker(max(min(orphanGrace, s.options.IdleExpiry)/3, time.Millisecond))
 	defer ticker.Stop()
 	for {
