@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// free is an address of loopback that nobody uses at the moment.
+// free is an address that nobody uses: nor does anybody who takes any port of 127.0.0.1 before it is used.
 func free(t *testing.T) string {
 	t.Helper()
-	return application(t, "", "127.0.0.1")
+	return application(t, "", "127.0.0.77")
 }
 
 func TestAPairCarriesARequestUnderTheCallersIdentity(t *testing.T) {
