@@ -205,10 +205,13 @@ func (c *Conn) frameRequest(h *message.Head, f *framing) error {
 	if h.Method == methodConnect && h.Length != 0 {
 		return bad("CONNECT with content")
 	}
-	if f.expects && !h.HTTP10 {
-		if f.wonders {
-			return &ProtocolError{417, "an expectation besides 100-continue"}
-		}
+	switch {
+	case !f.expects:
+	case h.HTTP10: // ignored (RFC 9110, section 10.1.1): it goes on as HTTP/1.1, where it would count
+		h.Del("Expect")
+	case f.wonders:
+		return &ProtocolError{417, "an expectation besides 100-continue"}
+	default:
 		h.Expect = h.Length != 0
 	}
 	if !h.HTTP10 {
