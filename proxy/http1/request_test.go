@@ -77,7 +77,7 @@ func TestRequests(t *testing.T) {
 			"POST / HTTP/1.0\nConnection: upgrade\nUpgrade: websocket\nExpect: 100-continue\nContent-Length: 1\n\na",
 			told{
 				head: message.Head{Method: "POST", Path: "/", HTTP10: true, Close: true, Length: 1, Fields: []field{
-					{Name: "Connection", Value: "upgrade"}, {Name: "Upgrade", Value: "websocket"}, {Name: "Expect", Value: "100-continue"}, {Name: "Content-Length", Value: "1"},
+					{Name: "Connection", Value: "upgrade"}, {Name: "Upgrade", Value: "websocket"}, {Name: "Content-Length", Value: "1"},
 				}},
 				content: "a",
 			},
