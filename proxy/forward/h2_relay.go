@@ -5,6 +5,8 @@ package forward
 import (
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -225,7 +227,8 @@ func (r *h2relay) turnDown(why *refusal.Error) {
 	var h message.Head
 	body, ok := r.refuse(why, &h)
 	r.abandon(http2.Cancel)
-	if ok {
+	switch {
+	case ok:
 		r.caller.SendHead(&h, body == "")
 		if body != "" {
 			r.caller.SendData([]byte(body), true)
@@ -233,7 +236,11 @@ func (r *h2relay) turnDown(why *refusal.Error) {
 		if !r.upload.ended {
 			r.caller.Reset(http2.NoError) // the rest of the request is not wanted
 		}
-	} else {
+	case why.Reason == refusal.Timeout && r.event.Protocol == gRPC && !r.ended: // as the server says it, amid its answer
+		r.event.GRPCStatus = refuseGRPC(why, why.Reason.Meaning().GRPC, &h)
+		r.caller.SendTrailer(slices.DeleteFunc(h.Fields, func(f message.Field) bool { return !strings.HasPrefix(f.Name, "Grpc-") }))
+		r.caller.Reset(http2.NoError)
+	default:
 		r.caller.Reset(http2.InternalError)
 	}
 	r.end()

@@ -368,6 +368,22 @@ func TestDeadlinesOfGRPCTravel(t *testing.T) {
 	}
 }
 
+func TestADeadlineOfGRPCEndsAnAnswerAsTheServerWould(t *testing.T) {
+	p := newPair(t, asGRPC, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		io.WriteString(w, "begun")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}), settings{})
+	response, body := call{method: "POST", body: "x", header: http.Header{
+		"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {"100m"},
+	}}.do(t, clientOf(t, p.at, true))
+	if got := response.Trailer.Get("Grpc-Status"); body != "begun" || got != "4" {
+		t.Errorf("%q, trailer %v", body, response.Trailer)
+	}
+	p.client.events.wait(t, "of the timeout", func(e observe.Event) bool { return e.Reason == refusal.Timeout && e.GRPCStatus == 4 })
+}
+
 func TestADeadlineOfGRPCIsHonoured(t *testing.T) {
 	p := newPair(t, asGRPC, httpApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), settings{})
 	response, _ := call{method: "POST", body: "x", header: http.Header{
