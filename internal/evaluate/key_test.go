@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
@@ -56,6 +57,9 @@ func FuzzCookie(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
+		if strings.ContainsFunc(line, unicode.IsControl) { // net/http trims CR and LF, which no field has that the codecs let in
+			return
+		}
 		got := cookie(cookieLines(line), "user")
 		if got != "" && !strings.Contains(line, got) {
 			t.Fatalf("%q has %q", line, got)

@@ -181,6 +181,9 @@ func decode(p []byte) (status uint64, err error) {
 		if n < 0 {
 			return 0, protowire.ParseError(n)
 		}
+		if number > protowire.MaxValidNumber {
+			return 0, errors.New("its answer has a field of an impossible number")
+		}
 		p = p[n:]
 		if number == fieldStatus && kind == protowire.VarintType {
 			status, n = protowire.ConsumeVarint(p)
