@@ -53,6 +53,12 @@ func TestHTTPOverASocket(t *testing.T) {
 			t.Error("503 is healthy")
 		}
 	}
+	last := e.Reuse(time.Now())
+	last.SetDeadline(time.Now().Add(-time.Second)) // as a request leaves it
+	last.Put(time.Now())
+	if err := once(t, good, e); err != nil {
+		t.Errorf("a connection that a request had a deadline on: %v", err)
+	}
 	s.CloseClientConnections()
 	if err := once(t, good, e); err != nil {
 		t.Errorf("a connection that was closed while nobody used it: %v", err)

@@ -36,13 +36,14 @@ func newConn1(e *Endpoint, conn net.Conn, expires time.Time) *Conn1 {
 // expired says whether a leaf of the connection is over.
 func (c *Conn1) expired(now time.Time) bool { return !c.expires.IsZero() && !now.Before(c.expires) }
 
-// Put gives the connection back after a request, for others if it is good for that.
+// Put gives the connection back after a request, for others if it is good for that, and without a deadline.
 func (c *Conn1) Put(now time.Time) {
 	if !c.Reusable() || c.expired(now) {
 		c.Close()
 		return
 	}
 	c.Release()
+	c.SetDeadline(time.Time{}) // of the request that is over
 	if !c.endpoint.one.put(c) {
 		c.Close()
 	}
