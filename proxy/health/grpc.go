@@ -4,30 +4,17 @@ package health
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/proxy/grpchealth"
 	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
-
-// Of grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
-const (
-	healthPath   = "/grpc.health.v1.Health/Check"
-	fieldService = 1 // of HealthCheckRequest
-	fieldStatus  = 1 // of HealthCheckResponse
-	serving      = 1 // of its ServingStatus
-)
-
-// prefix is the length of what stands before a message of gRPC: a flag and four bytes of its length.
-const prefix = 5
 
 // exhausted is RESOURCE_EXHAUSTED as grpc-status spells it.
 const exhausted = "8"
@@ -43,13 +30,8 @@ func (c *Check) grpc(m *meshconfig.HealthCheck) error {
 	if len(service) > maxService {
 		return fmt.Errorf("health_check.grpc_service: %d bytes are more than %d", len(service), maxService)
 	}
-	c.frame = make([]byte, prefix)
-	if service != "" {
-		c.frame = protowire.AppendTag(c.frame, fieldService, protowire.BytesType)
-		c.frame = protowire.AppendString(c.frame, service)
-	}
-	binary.BigEndian.PutUint32(c.frame[1:], uint32(len(c.frame)-prefix))
-	c.once, c.head.Method, c.head.Path, c.head.Length = (*Check).onceGRPC, http.MethodPost, healthPath, message.Unknown
+	c.frame = grpchealth.Request(service)
+	c.once, c.head.Method, c.head.Path, c.head.Length = (*Check).onceGRPC, http.MethodPost, grpchealth.Path, message.Unknown
 	c.head.Add("Content-Type", "application/grpc")
 	c.head.Add("Te", "trailers")
 	return c.headers(m)
@@ -164,36 +146,5 @@ func (c *call) finish(fields []message.Field) {
 		c.end(fmt.Errorf("its grpc-status is %q", code))
 		return
 	}
-	status, err := decode(c.answer)
-	if err == nil && status != serving {
-		err = fmt.Errorf("its serving status is %d", status)
-	}
-	c.end(err)
-}
-
-// decode returns the status of a HealthCheckResponse in its frame.
-func decode(p []byte) (status uint64, err error) {
-	if len(p) < prefix || p[0] != 0 || int64(binary.BigEndian.Uint32(p[1:])) != int64(len(p)-prefix) {
-		return 0, errors.New("its answer is not one message as it is")
-	}
-	for p = p[prefix:]; len(p) > 0; {
-		number, kind, n := protowire.ConsumeTag(p)
-		if n < 0 {
-			return 0, protowire.ParseError(n)
-		}
-		if number > protowire.MaxValidNumber {
-			return 0, errors.New("its answer has a field of an impossible number")
-		}
-		p = p[n:]
-		if number == fieldStatus && kind == protowire.VarintType {
-			status, n = protowire.ConsumeVarint(p)
-		} else {
-			n = protowire.ConsumeFieldValue(number, kind, p)
-		}
-		if n < 0 {
-			return 0, protowire.ParseError(n)
-		}
-		p = p[n:]
-	}
-	return status, nil
+	c.end(grpchealth.Serving(c.answer))
 }

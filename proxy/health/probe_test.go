@@ -4,7 +4,6 @@ package health
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -13,9 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/http2"
@@ -270,26 +266,5 @@ func TestTCP(t *testing.T) {
 		judgeOnce(t, &meshconfig.HealthCheck{Type: byTCP}, func(c net.Conn) { io.Copy(io.Discard, c) }, "")
 		judgeOnce(t, &meshconfig.HealthCheck{Type: byTCP}, func(net.Conn) {}, "")
 		judgeOnce(t, &meshconfig.HealthCheck{Type: byTCP}, nil, "connect_failed")
-	})
-}
-
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 0, 2, 8, 1})
-	f.Add([]byte{0, 0, 0, 0, 4, 0x12, 0, 8, 2})
-	f.Add([]byte{0, 0, 0, 0, 2, 0x13, 0x14})
-	f.Fuzz(func(t *testing.T, p []byte) {
-		status, err := decode(p)
-		if len(p) < prefix || p[0] != 0 || int(binary.BigEndian.Uint32(p[1:])) != len(p)-prefix {
-			if err == nil {
-				t.Errorf("%x is taken", p)
-			}
-			return
-		}
-		var want grpc_health_v1.HealthCheckResponse
-		if wrong := proto.Unmarshal(p[prefix:], &want); (wrong == nil) != (err == nil) {
-			t.Errorf("%x: %v, and %v", p, err, wrong)
-		} else if err == nil && int32(status) != int32(want.GetStatus()) {
-			t.Errorf("%x: %d, and %d", p, status, want.GetStatus())
-		}
 	})
 }
