@@ -236,11 +236,9 @@ func (p *play) fault(t *testing.T) {
 // frozen stops one pod's process in its tracks: it takes connections and requests, and answers none.
 func (p *play) frozen(t *testing.T) {
 	say("\n== a frozen pod: SIGSTOP to the application of one of four pods under load")
-	pod := must(t, "-n", "shop", "get", "pods", "-l", "app=stock,version=v1", "-o", "jsonpath={.items[0].metadata.name}")
-	uid, ip := identify(t, pod)
-	address := ip + ":8080"
-	_, caller := identify(t, customerPod(t))
-	pid := processOf(t, uid, "/shop")
+	pod, caller := podOf(t, "app=stock,version=v1"), podOf(t, "app=customer")
+	address := pod.ip + ":8080"
+	pid := processOf(t, pod.uid, "/shop")
 	wake := func() {
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Error(err)
@@ -248,24 +246,24 @@ func (p *play) frozen(t *testing.T) {
 	}
 
 	load := background(t.Context(), "load", "-url", stockURL, "-rate", "200", "-duration", "3m")
-	await(t, load, "the pod gets requests", func(s stats) bool { return s.Requests >= 600 && s.Pods[pod] > 0 })
+	await(t, load, "the pod gets requests", func(s stats) bool { return s.Requests >= 600 && s.Pods[pod.name] > 0 })
 	t.Cleanup(wake)
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	stopped := time.Now()
-	ejected := eventually(t, 15*time.Second, "the caller's proxy ejects "+address, func(ctx context.Context) error { return out(ctx, caller, 1) })
+	ejected := eventually(t, 15*time.Second, "the caller's proxy ejects "+address, func(ctx context.Context) error { return out(ctx, caller.ip, 1) })
 	shown := ejectedStatus(t, "1: "+address) + ejected
-	say("%s stopped; ejected %.1f s later, shown in status %.1f s later:\n%s", pod, ejected.Seconds(), shown.Seconds(),
+	say("%s stopped; ejected %.1f s later, shown in status %.1f s later:\n%s", pod.name, ejected.Seconds(), shown.Seconds(),
 		must(t, "-n", "shop", "get", "serviceprofile", "stock"))
 	wake()
 	woken := time.Now()
-	returned := eventually(t, 30*time.Second, "the pod passes its trial", func(ctx context.Context) error { return out(ctx, caller, 0) })
-	back := soFar(t, load).Pods[pod]
-	await(t, load, "the pod gets requests again", func(s stats) bool { return s.Pods[pod] >= back+100 })
+	returned := eventually(t, 30*time.Second, "the pod passes its trial", func(ctx context.Context) error { return out(ctx, caller.ip, 0) })
+	back := soFar(t, load).Pods[pod.name]
+	await(t, load, "the pod gets requests again", func(s stats) bool { return s.Pods[pod.name] >= back+100 })
 	again := time.Since(woken)
 	ejectedStatus(t, "")
-	say("%s goes on; its trial has passed %.1f s later", pod, returned.Seconds())
+	say("%s goes on; its trial has passed %.1f s later", pod.name, returned.Seconds())
 
 	s := finish(t, load)
 	f := figures{"pod frozen by SIGSTOP, GET", s, fmt.Sprintf("ejected after %.1f s, back %.1f s after SIGCONT", ejected.Seconds(), returned.Seconds())}
@@ -337,24 +335,10 @@ func soFar(t *testing.T, load *running) stats {
 	return sum
 }
 
-// identify returns the UID and the address of a pod.
-func identify(t *testing.T, pod string) (uid, ip string) {
-	t.Helper()
-	fields := strings.Fields(must(t, "-n", "shop", "get", "pod", pod, "-o", "jsonpath={.metadata.uid} {.status.podIP}"))
-	return fields[0], fields[1]
-}
-
-// customerPod is the name of the pod that the load runs in.
-func customerPod(t *testing.T) string {
-	t.Helper()
-	return must(t, "-n", "shop", "get", "pods", "-l", "app=customer", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].metadata.name}")
-}
-
 // finish ends a load, the only one that runs, and returns its total.
 func finish(t *testing.T, load *running) stats {
 	t.Helper()
-	uid, _ := identify(t, customerPod(t))
-	if err := syscall.Kill(processOf(t, uid, "/shop\x00load"), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(processOf(t, podOf(t, "app=customer").uid, "/shop\x00load"), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	return decode[stats](t, load.wait(t))

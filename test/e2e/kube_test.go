@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // kubectl runs kubectl and returns what it prints, trimmed.
@@ -44,6 +46,25 @@ func must(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// pod is a pod of the shop.
+type pod struct{ name, uid, ip string }
+
+// podOf returns the first pod with these labels that runs and stays: after a rollout, those that it replaced are listed until they have drained.
+func podOf(t *testing.T, labels string) pod {
+	t.Helper()
+	var list corev1.PodList
+	if err := json.Unmarshal([]byte(must(t, "-n", "shop", "get", "pods", "-l", labels, "-o", "json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list.Items {
+		if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning {
+			return pod{p.Name, string(p.UID), p.Status.PodIP}
+		}
+	}
+	t.Fatalf("no pod with %s runs", labels)
+	return pod{}
 }
 
 // lines runs kubectl on each line, split at spaces.

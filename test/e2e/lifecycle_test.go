@@ -37,8 +37,9 @@ spec:
 
 // The shop's own probes are HTTP (named port), TCP and gRPC: that its pods are ready shows that they pass. Here they fail.
 func TestARewrittenProbeFailsWhenTheApplicationFails(t *testing.T) {
-	pods := func(ctx context.Context) (string, error) {
-		return kubectl(ctx, "-n", "shop", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.containerStatuses[?(@.name==\"web\")].ready}")
+	web := podOf(t, "app=web")
+	readiness := func(ctx context.Context) (string, error) {
+		return kubectl(ctx, "-n", "shop", "get", "pod", web.name, "-o", "jsonpath={.status.containerStatuses[?(@.name==\"web\")].ready}")
 	}
 	probes := must(t, "-n", "shop", "get", "pods", "-o", "jsonpath={range .items[*].spec.containers[?(@.readinessProbe)]}{.name} {.readinessProbe.httpGet.port} {.readinessProbe.httpGet.path}{\"\\n\"}{end}")
 	for line := range strings.Lines(probes) {
@@ -48,16 +49,16 @@ func TestARewrittenProbeFailsWhenTheApplicationFails(t *testing.T) {
 	}
 	get(t, "-method", "POST", "http://web/sick")
 	eventually(t, 30*time.Second, "web is not ready when sick", func(ctx context.Context) error {
-		ready, err := pods(ctx)
+		ready, err := readiness(ctx)
 		if err == nil && ready != "false" {
 			err = errors.New("ready: " + ready)
 		}
 		return err
 	})
 	// No Service leads to it any more: its own address does.
-	get(t, "-method", "POST", "http://"+podIP(t, "app=web")+":8080/well")
+	get(t, "-method", "POST", "http://"+web.ip+":8080/well")
 	eventually(t, 30*time.Second, "web is ready when well", func(ctx context.Context) error {
-		ready, err := pods(ctx)
+		ready, err := readiness(ctx)
 		if err == nil && ready != "true" {
 			err = errors.New("ready: " + ready)
 		}
@@ -67,7 +68,7 @@ func TestARewrittenProbeFailsWhenTheApplicationFails(t *testing.T) {
 
 // The kubelet's hook comes by way of the proxy, under Strict.
 func TestAnHTTPLifecycleHookReachesTheApplication(t *testing.T) {
-	pod := must(t, "-n", "shop", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}")
+	pod := podOf(t, "app=web").name
 	logs := make(chan string, 1)
 	go func() {
 		out, err := kubectl(t.Context(), "-n", "shop", "logs", pod, "-c", "web", "--follow")

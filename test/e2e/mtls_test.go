@@ -146,14 +146,9 @@ func stranger(t *testing.T, id string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func podIP(t *testing.T, selector string) string {
-	t.Helper()
-	return must(t, "-n", "shop", "get", "pods", "-l", selector, "-o", "jsonpath={.items[0].status.podIP}")
-}
-
 // This test's own process is not in the mesh: it stands in the node's network.
 func TestCallersWithoutACertificateOfTheMeshAreRefused(t *testing.T) {
-	addr := podIP(t, "app=checkout,version=v1") + ":8080"
+	addr := podOf(t, "app=checkout,version=v1").ip + ":8080"
 	for name, certificates := range map[string][]tls.Certificate{
 		"no certificate":       nil,
 		"another trust root's": {stranger(t, "spiffe://cluster.local/ns/shop/sa/web")},
@@ -183,7 +178,7 @@ func TestCallersWithoutACertificateOfTheMeshAreRefused(t *testing.T) {
 	if a.StatusCode != http.StatusForbidden || a.Header.Get("Heddle-Reason") != "plaintext_refused" {
 		t.Errorf("in plaintext: %s, reason %q, %s", a.Status, a.Header.Get("Heddle-Reason"), body)
 	}
-	metrics := scrape(t, podIP(t, "app=checkout,version=v1"))
+	metrics := scrape(t, podOf(t, "app=checkout,version=v1").ip)
 	if !strings.Contains(metrics, `reason="plaintext_refused"`) {
 		t.Errorf("no metric counts the refusal:\n%s", grep(metrics, "heddle_refused"))
 	}
@@ -235,7 +230,7 @@ spec:
   targetRef: {kind: Workload, selector: {matchLabels: {app: web}}}
   mtls: {mode: Strict, ports: [{port: 8080, mode: Permissive}]}
 `
-	url := "http://" + podIP(t, "app=web") + ":8080/buy"
+	url := "http://" + podOf(t, "app=web").ip + ":8080/buy"
 	apply(t, open)
 	removeAfter(t, open)
 	eventually(t, 20*time.Second, "plaintext to the exempt port", func(context.Context) error {

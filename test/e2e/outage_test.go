@@ -106,8 +106,7 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 	apply(t, pod)
 	removeAfter(t, pod)
 	lines(t, "-n shop wait pod/outage-load --for=condition=Ready --timeout=60s")
-	victim := strings.Fields(must(t, "-n", "shop", "get", "pods", "-l", "app=checkout,version=v1", "-o", "jsonpath={.items[0].metadata.uid} {.items[0].status.podIP}"))
-	uid, ip := victim[0], victim[1]
+	victim := podOf(t, "app=checkout,version=v1")
 
 	scale(t, "heddle-system", 0)
 	t.Cleanup(func() { scale(t, "heddle-system", -1) })
@@ -127,7 +126,7 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 	}
 	t.Cleanup(start)
 
-	pid, killed := processOf(t, uid, "/heddle-proxy"), time.Now()
+	pid, killed := processOf(t, victim.uid, "/heddle-proxy"), time.Now()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +139,7 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 	var back time.Duration
 	eventually(t, time.Minute, "the killed proxy is ready again without a control plane", func(context.Context) error {
 		begun := time.Now()
-		a, err := http.Get("http://" + ip + ":15020/ready")
+		a, err := http.Get("http://" + victim.ip + ":15020/ready")
 		if err != nil {
 			return err
 		}
@@ -151,7 +150,7 @@ func TestTheDataPlaneOutlivesTheControlPlane(t *testing.T) {
 		back = time.Since(begun)
 		return nil
 	})
-	again := processOf(t, uid, "/heddle-proxy")
+	again := processOf(t, victim.uid, "/heddle-proxy")
 	if again == pid {
 		t.Error("it was never killed")
 	}

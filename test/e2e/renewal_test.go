@@ -69,6 +69,14 @@ func TestCertificatesRenewUnderOpenConnections(t *testing.T) {
 	})
 	// The proxies hold leaves of a day: new pods ask for new ones.
 	lines(t, "-n shop rollout restart deployment,statefulset", "-n shop rollout status deployment,statefulset --timeout=240s")
+	// Until they are gone, kubectl exec still chooses among the pods of before, and the load would end with one of them.
+	eventually(t, 2*time.Minute, "the pods of before are gone", func(ctx context.Context) error {
+		left, err := kubectl(ctx, "-n", "shop", "get", "pods", "-o", "jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}")
+		if err == nil && left != "" {
+			err = errors.New(left)
+		}
+		return err
+	})
 	setWeights(t, 50, 50)
 	eventually(t, time.Minute, "a purchase", func(context.Context) error {
 		if a := get(t, "http://web/buy"); a.Status != 200 {
@@ -78,7 +86,7 @@ func TestCertificatesRenewUnderOpenConnections(t *testing.T) {
 	})
 
 	serials, shown := map[string]bool{}, map[string]bool{}
-	server := podIP(t, "app=checkout,version=v1")
+	server := podOf(t, "app=checkout,version=v1").ip
 	first, err := leafSerial(t.Context())
 	if err != nil {
 		t.Fatal(err)

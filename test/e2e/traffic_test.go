@@ -64,7 +64,7 @@ func TestEveryHopKnowsItsCaller(t *testing.T) {
 }
 
 func TestPodsAreReachedDirectlyWithMTLS(t *testing.T) {
-	ip := must(t, "-n", "shop", "get", "pods", "-l", "app=checkout,version=v1", "-o", "jsonpath={.items[0].status.podIP}")
+	ip := podOf(t, "app=checkout,version=v1").ip
 	a := get(t, "http://"+ip+":8080/echo")
 	if a.Status != 200 || !slices.Equal(a.Header["X-Caller"], []string{spiffe + "customer"}) {
 		t.Errorf("%v, X-Caller %q", a, a.Header["X-Caller"])
