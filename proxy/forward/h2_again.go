@@ -13,12 +13,44 @@ import (
 // arm starts the route's timeouts. The lock is held.
 func (r *h2relay) arm() {
 	if r.timeout > 0 {
-		r.timer = time.AfterFunc(r.timeout, r.tooLate)
+		r.alarm = r.alarm.set(r)
 	}
 	if r.idle > 0 {
 		r.moved = 0
 		r.idler = time.AfterFunc(r.idle, r.look)
 	}
+}
+
+// alarm runs when a request's timeout passes. It is used again: callers of gRPC give every request a timeout.
+type alarm struct {
+	timer *time.Timer
+	relay *h2relay // whose it is; nil while it is not set
+}
+
+// set sets it, or a new one if it is nil.
+func (a *alarm) set(r *h2relay) *alarm {
+	if a == nil {
+		a = &alarm{relay: r}
+		a.timer = time.AfterFunc(r.timeout, a.ring)
+		return a
+	}
+	a.relay = r
+	a.timer.Reset(r.timeout)
+	return a
+}
+
+func (a *alarm) ring() { a.relay.tooLate() }
+
+// stop returns it for the next request, or nil if it is ringing.
+func (a *alarm) stop() *alarm {
+	if a == nil || a.relay == nil {
+		return a
+	}
+	if !a.timer.Stop() {
+		return nil
+	}
+	a.relay = nil
+	return a
 }
 
 // look runs when nothing may have moved for as long as the route allows. What has moved since it last ran is not timed, so

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -104,11 +105,12 @@ type frameCaller struct {
 	out     []byte
 	head    bytes.Buffer
 	encoder *hpack.Encoder
+	fields  []string
 	content []byte
 	next    uint32
 }
 
-func newFrameCaller(tb testing.TB, at netip.AddrPort, content int) *frameCaller {
+func newFrameCaller(tb testing.TB, at netip.AddrPort, content int, fields ...string) *frameCaller {
 	tb.Helper()
 	conn, err := net.Dial("tcp", at.String())
 	if err != nil {
@@ -116,6 +118,7 @@ func newFrameCaller(tb testing.TB, at netip.AddrPort, content int) *frameCaller 
 	}
 	tb.Cleanup(func() { conn.Close() })
 	c := &frameCaller{conn: conn, in: &frames{Reader: bufio.NewReaderSize(conn, 64<<10)}, next: 1, content: make([]byte, content)}
+	c.fields = slices.Concat(someFields2, fields)
 	c.encoder = hpack.NewEncoder(&c.head)
 	conn.Write(append([]byte(http2.ClientPreface), hello()...))
 	return c
@@ -127,13 +130,16 @@ var someFields2 = []string{
 	"x-forwarded-for", "192.0.2.1",
 }
 
+// grpcFields are what a caller of gRPC says besides.
+var grpcFields = []string{"content-type", "application/grpc", "te", "trailers", "grpc-timeout", "20S"}
+
 // exchange sends n requests at once and reads the answers.
 func (c *frameCaller) exchange(tb testing.TB, n int) {
 	tb.Helper()
 	out := c.out[:0]
 	for range n {
 		c.head.Reset()
-		block(c.encoder, someFields2...)
+		block(c.encoder, c.fields...)
 		if len(c.content) == 0 {
 			out = frame(out, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, c.next, c.head.Bytes())
 		} else {
@@ -182,10 +188,17 @@ func plainProxy2(tb testing.TB, inbound bool, app netip.AddrPort) netip.AddrPort
 }
 
 func TestAWarmStreamAllocatesLittle(t *testing.T) {
-	for name, content := range map[string]int{"without content": 0, "with content of 1 KiB": 1024} {
+	for name, request := range map[string]struct {
+		content int
+		fields  []string
+	}{
+		"without content":         {},
+		"with content of 1 KiB":   {content: 1024},
+		"of gRPC, with a timeout": {1024, grpcFields},
+	} {
 		for _, inbound := range []bool{false, true} {
 			t.Run(map[bool]string{false: "outbound, ", true: "inbound, "}[inbound]+name, func(t *testing.T) {
-				c := newFrameCaller(t, plainProxy2(t, inbound, frameServer(t, 1024)), content)
+				c := newFrameCaller(t, plainProxy2(t, inbound, frameServer(t, 1024)), request.content, request.fields...)
 				const n = 10
 				for range 100 {
 					c.exchange(t, n)
@@ -200,10 +213,15 @@ func TestAWarmStreamAllocatesLittle(t *testing.T) {
 	}
 }
 
-func BenchmarkHTTP2(b *testing.B) {
+func BenchmarkHTTP2(b *testing.B) { benchmark2(b, 0) }
+
+func BenchmarkGRPC(b *testing.B) { benchmark2(b, 64, grpcFields...) }
+
+func benchmark2(b *testing.B, content int, fields ...string) {
+	b.Helper()
 	for _, inbound := range []bool{false, true} {
 		b.Run(map[bool]string{false: "outbound", true: "inbound"}[inbound], func(b *testing.B) {
-			c := newFrameCaller(b, plainProxy2(b, inbound, frameServer(b, 1024)), 0)
+			c := newFrameCaller(b, plainProxy2(b, inbound, frameServer(b, 1024)), content, fields...)
 			b.ReportAllocs()
 			const n = 16
 			for i := 0; i < b.N; i += n {

@@ -36,7 +36,6 @@ type h2relay struct {
 	stale    int    // connections in a row that ended before they took it
 	ended    bool   // the answer has ended
 	waiting  int    // bytes of the answer that the caller's stream holds
-	timer    *time.Timer
 }
 
 // h2state is what a request needs while it runs. It is used again, unlike the h2relay, which has to stay what it is until
@@ -45,6 +44,7 @@ type h2state struct {
 	exchange
 	in, out message.Head // as it came, and as it is sent
 	upload  h2upload
+	alarm   *alarm      // of the timeout; or nil
 	half    *time.Timer // of a tunnel that one side has ended; or nil
 	pause   *time.Timer // until the next try; or nil
 	idler   *time.Timer // looks whether something moves, if the route wants that; or nil
@@ -310,9 +310,7 @@ func (r *h2relay) abandon(code http2.Code) {
 // end reports the request and lets go of what it holds. The lock is held.
 func (r *h2relay) end() {
 	r.over = true
-	if r.timer != nil {
-		r.timer.Stop()
-	}
+	r.alarm = r.alarm.stop()
 	if r.half != nil {
 		r.half.Stop()
 		r.half = nil

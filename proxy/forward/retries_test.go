@@ -385,12 +385,24 @@ func TestADeadlineOfGRPCEndsAnAnswerAsTheServerWould(t *testing.T) {
 }
 
 func TestADeadlineOfGRPCIsHonoured(t *testing.T) {
-	p := newPair(t, asGRPC, httpApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), settings{})
-	response, _ := call{method: "POST", body: "x", header: http.Header{
-		"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {"100m"},
-	}}.do(t, clientOf(t, p.at, true))
-	if got := response.Header.Get("Grpc-Status"); got != "4" || response.Header.Get("heddle-reason") != "timeout" {
-		t.Errorf("grpc-status %q, header %v", got, response.Header)
+	p := newPair(t, asGRPC, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/never" {
+			<-r.Context().Done()
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "0")
+	}), settings{})
+	client := clientOf(t, p.at, true)
+	// Each has its own, also with a state and timer that were used before.
+	for _, c := range []struct{ path, timeout, want string }{
+		{"/", "20S", "0"}, {"/never", "100m", "4"}, {"/", "20S", "0"}, {"/", "30S", "0"}, {"/never", "100m", "4"},
+	} {
+		response, _ := call{method: "POST", path: c.path, body: "x", header: http.Header{
+			"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {c.timeout},
+		}}.do(t, client)
+		if got := response.Header.Get("Grpc-Status"); got != c.want || (got == "4") != (response.Header.Get("heddle-reason") == "timeout") {
+			t.Errorf("%s within %s: grpc-status %q, header %v", c.path, c.timeout, got, response.Header)
+		}
 	}
 	p.client.events.wait(t, "of the timeout", func(e observe.Event) bool { return e.Reason == refusal.Timeout && e.GRPCStatus == 4 })
 }
