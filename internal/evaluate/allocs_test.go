@@ -57,7 +57,7 @@ func TestDecisionsDoNotAllocate(t *testing.T) {
 				t.Fatal(err)
 			}
 			request := &Request{
-				Method: "POST", Path: "/cart/items/1", Authority: "cart", Query: "a=%20b", Caller: web, Source: address,
+				Method: "POST", Path: "/cart/items/1", Authority: "cart", Query: "a=%20b", Caller: &web, Source: address,
 				Headers: &HeaderList{{"Cookie", "a=b; user=ann"}, {"X-User", "ann"}},
 			}
 			outcome := Outcome{Status: 503}

@@ -63,8 +63,11 @@ func (k *requestKey) hash(r *Request) (hash uint64, ok bool) {
 	case keyQuery:
 		return hashParameter(r.Query, k.name)
 	case keyIdentity:
+		if r.Caller == nil {
+			return 0, false
+		}
 		hash = hashString(hashByte(hashString(fnvOffset, r.Caller.TrustDomain), '/'), r.Caller.Namespace)
-		return hashString(hashByte(hash, '/'), r.Caller.ServiceAccount), !r.Caller.IsZero()
+		return hashString(hashByte(hash, '/'), r.Caller.ServiceAccount), true
 	case keyAddress:
 		hash = fnvOffset
 		for _, b := range r.Source.As16() { // an IPv4 address has one form here

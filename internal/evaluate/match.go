@@ -73,7 +73,8 @@ func (m *Matcher) Match(r *Request) bool {
 			return false
 		}
 	}
-	return (len(m.hosts) == 0 || matchHosts(m.hosts, r.Authority)) && matchSources(m.callers, r.Caller)
+	return (len(m.hosts) == 0 || matchHosts(m.hosts, r.Authority)) &&
+		(len(m.callers) == 0 || r.Caller != nil && matchSources(m.callers, *r.Caller))
 }
 
 // prefix returns what the matcher takes from the start of a path, without a slash at its end; a nil one takes nothing.

@@ -101,21 +101,21 @@ func hostCases() map[string]matchCase {
 }
 
 func callerCases() map[string]matchCase {
-	by := func(id identity.ID) Request { return Request{Method: "GET", Path: "/", Caller: id} }
+	by := func(id *identity.ID) Request { return Request{Method: "GET", Path: "/", Caller: id} }
 	return map[string]matchCase{
-		"a caller by identity":                 {callers(&meshconfig.Caller{Identities: []string{web.String()}}), by(web), true},
-		"another caller":                       {callers(&meshconfig.Caller{Identities: []string{web.String()}}), by(job), false},
-		"a caller by namespace":                {callers(&meshconfig.Caller{Namespaces: []string{"batch"}}), by(job), true},
-		"any of several callers":               {callers(&meshconfig.Caller{Namespaces: []string{"x"}}, &meshconfig.Caller{Namespaces: []string{"batch"}}), by(job), true},
-		"every caller that has an identity":    {callers(&meshconfig.Caller{Identities: []string{"*"}}), by(job), true},
-		"nobody has no identity":               {callers(&meshconfig.Caller{Identities: []string{"*"}}), by(nobody), false},
-		"all lists of a caller and here one":   {callers(&meshconfig.Caller{Identities: []string{"*"}, Namespaces: []string{"shop"}}), by(job), false},
-		"everything of a match, and here all":  {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: web}, true},
-		"everything, but for the query":        {everything(), Request{Method: "GET", Path: "/a", Query: "v=3", Authority: "shop.example", Caller: web}, false},
-		"everything, but for the host":         {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "example", Caller: web}, false},
-		"everything, but for the caller":       {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: job}, false},
-		"everything, but for the method":       {everything(), Request{Method: "PUT", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: web}, false},
-		"everything, but for the path of gRPC": {everything(), Request{Method: "GET", Path: "/pkg.Service/Method", Query: "v=2", Authority: "shop.example", Caller: web}, false},
+		"a caller by identity":                 {callers(&meshconfig.Caller{Identities: []string{web.String()}}), by(&web), true},
+		"another caller":                       {callers(&meshconfig.Caller{Identities: []string{web.String()}}), by(&job), false},
+		"a caller by namespace":                {callers(&meshconfig.Caller{Namespaces: []string{"batch"}}), by(&job), true},
+		"any of several callers":               {callers(&meshconfig.Caller{Namespaces: []string{"x"}}, &meshconfig.Caller{Namespaces: []string{"batch"}}), by(&job), true},
+		"every caller that has an identity":    {callers(&meshconfig.Caller{Identities: []string{"*"}}), by(&job), true},
+		"nobody has no identity":               {callers(&meshconfig.Caller{Identities: []string{"*"}}), by(nil), false},
+		"all lists of a caller and here one":   {callers(&meshconfig.Caller{Identities: []string{"*"}, Namespaces: []string{"shop"}}), by(&job), false},
+		"everything of a match, and here all":  {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: &web}, true},
+		"everything, but for the query":        {everything(), Request{Method: "GET", Path: "/a", Query: "v=3", Authority: "shop.example", Caller: &web}, false},
+		"everything, but for the host":         {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "example", Caller: &web}, false},
+		"everything, but for the caller":       {everything(), Request{Method: "GET", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: &job}, false},
+		"everything, but for the method":       {everything(), Request{Method: "PUT", Path: "/a", Query: "v=2", Authority: "shop.example", Caller: &web}, false},
+		"everything, but for the path of gRPC": {everything(), Request{Method: "GET", Path: "/pkg.Service/Method", Query: "v=2", Authority: "shop.example", Caller: &web}, false},
 	}
 }
 
@@ -214,7 +214,7 @@ func FuzzQuery(f *testing.F) {
 
 func BenchmarkMatch(b *testing.B) {
 	request := &Request{
-		Method: "GET", Path: "/cart/items/42", Query: "page=2&sort=price+asc&filter=%7B%22a%22%3A1%7D&v=2", Authority: "cart.shop.svc.cluster.local:8080", Caller: web,
+		Method: "GET", Path: "/cart/items/42", Query: "page=2&sort=price+asc&filter=%7B%22a%22%3A1%7D&v=2", Authority: "cart.shop.svc.cluster.local:8080", Caller: &web,
 	}
 	for name, match := range map[string]*meshconfig.Match{
 		"query":            query(exactValue, "v", "2"),

@@ -20,8 +20,8 @@ type Request struct {
 	Authority string
 	// Headers may be nil.
 	Headers Headers
-	// Caller is who asks: of a request that leaves a workload, the workload itself. The zero ID is nobody.
-	Caller identity.ID
+	// Caller is who asks: of a request that leaves a workload, the workload itself. Nil is nobody.
+	Caller *identity.ID
 	// Source is where it comes from: the calling pod, or what stands before that where it is trusted to say so.
 	Source netip.Addr
 }

@@ -315,7 +315,7 @@ func TestPickGoesByTheKey(t *testing.T) {
 		"a header":                              {sticky(t, header, "X-User", 0, 1, 1, 1), headers("x-user", "ann"), "ann", false},
 		"no header":                             {sticky(t, header, "X-User", 0, 1, 1, 1), Request{}, "", false},
 		"the authority":                         {sticky(t, header, "Host", 0, 1, 1, 1), Request{Authority: "shop"}, "shop", false},
-		"a caller":                              {sticky(t, caller, "", 0, 1, 1, 1), Request{Caller: web}, "cluster.local/shop/web", false},
+		"a caller":                              {sticky(t, caller, "", 0, 1, 1, 1), Request{Caller: &web}, "cluster.local/shop/web", false},
 		"nobody":                                {sticky(t, caller, "", 0, 1, 1, 1), Request{}, "", false},
 		"an address":                            {sticky(t, ip, "", 0, 1, 1, 1), Request{Source: address}, "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x0a\x00\x00\x07", false},
 		"an address of IPv4 that came as of IPv6": {sticky(t, ip, "", 0, 1, 1, 1), Request{Source: netip.MustParseAddr("::ffff:10.0.0.7")}, "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x0a\x00\x00\x07", false},

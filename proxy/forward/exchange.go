@@ -44,13 +44,11 @@ type exchange struct {
 	request *message.Head
 	version upstream.Version // that the caller speaks
 
-	path    string // normalised, or what is none: "*", or empty with CONNECT
-	query   string // with its question mark, or empty
+	asks    evaluate.Request
 	changed bool   // the path is not as the caller sent it
 	upgrade string // the protocol that the caller wants to upgrade to, or empty
 	tunnel  bool   // it may become something else than HTTP: an upgrade or CONNECT
 
-	asks      evaluate.Request
 	port      *table.Port
 	choice    table.Choice
 	backend   *table.Backend // nil inbound
@@ -76,7 +74,7 @@ type exchange struct {
 	// answered says that the head of the final answer, or refusal, was decided on.
 	answered bool
 
-	series observe.Series
+	series *observe.Bound
 	event  observe.Event
 }
 
@@ -90,7 +88,7 @@ func (x *exchange) begin(s *side, conn *served, version upstream.Version, reques
 	x.cutter, x.side, x.conn, x.request, x.version = cut, s, conn, request, version
 	x.last, x.series, x.tried = s.leave(conn, now), conn.series, tried
 	e := &x.event
-	e.Labels, e.Protocol, e.Method, e.Path, e.GRPCStatus, e.Start = conn.labels, "http1", request.Method, path, -1, now
+	e.Protocol, e.Method, e.Path, e.GRPCStatus, e.Start = "http1", request.Method, path, -1, now
 	e.Source, e.Destination = conn.Source, conn.Destination
 	if s.direction == observe.Inbound {
 		x.event.MTLS, x.event.Peer = conn.peer != nil, conn.peer
@@ -133,8 +131,9 @@ func (x *exchange) read() *refusal.Error {
 	}
 	x.upgrade = upgradeOf(r)
 	x.tunnel = x.upgrade != "" || r.Method == methodConnect
-	raw, _, _ := strings.Cut(r.Path, "?")
-	x.path, x.query = raw, r.Path[len(raw):]
+	raw, query, _ := strings.Cut(r.Path, "?")
+	x.asks.Query = query
+	x.asks.Path = raw // that is none: "*", or empty with CONNECT
 	if r.Method == methodConnect && r.Protocol == "" || raw == "*" && r.Method == methodOptions {
 		return nil
 	}
@@ -143,7 +142,7 @@ func (x *exchange) read() *refusal.Error {
 		return refusal.Newf(refusal.BadRequest, "the path can be read in two ways, or holds characters that a path must not have")
 	}
 	x.changed = path != raw
-	x.path, x.event.Path = path, path
+	x.asks.Path, x.event.Path = path, path
 	return nil
 }
 
@@ -156,6 +155,14 @@ func (x *exchange) method() string {
 	return x.request.Method
 }
 
+// target is a path with the query of the request.
+func (x *exchange) target(path string) string {
+	if i := strings.IndexByte(x.request.Path, '?'); i >= 0 {
+		path += x.request.Path[i:]
+	}
+	return path
+}
+
 // underway is how long after the end of a leaf a request may arrive: it was sent before, or clocks differ.
 const underway = 10 * time.Second
 
@@ -163,10 +170,10 @@ const underway = 10 * time.Second
 func (x *exchange) admit() *refusal.Error {
 	port := x.conn.Destination.Port()
 	policy := x.side.Tables.Inbound(port)
-	x.series, x.event.Labels = policy.Series, policy.Labels
+	x.series = policy.Series
 	x.mark = x.conn.peer != nil
 	x.asked = question{
-		x.conn.caller(), evaluate.Op{Port: port, HTTP: true, Method: x.method(), Path: x.path},
+		x.conn.peer, evaluate.Op{Port: port, HTTP: true, Method: x.method(), Path: x.asks.Path},
 	}
 	// Registered first: a policy that changes from here on finds it.
 	x.enter(&x.conn.live)
@@ -191,8 +198,8 @@ func (x *exchange) choose() *refusal.Error {
 	}
 	x.retry, x.start = true, balance.Nanos(x.event.Start)
 	a := &x.asks
-	a.Method, a.Path, a.Query, a.Authority = x.method(), x.path, strings.TrimPrefix(x.query, "?"), x.request.Authority
-	a.Headers, a.Caller, a.Source = (*headerLines)(x.request), *x.conn.own(x.side.Tables), x.conn.Source.Addr()
+	a.Method, a.Authority, a.Headers = x.method(), x.request.Authority, (*headerLines)(x.request)
+	a.Caller, a.Source = x.conn.own(x.side.Tables), x.conn.Source.Addr()
 	x.choice, x.random = x.port.Route(&x.asks), rand.Uint64()
 	x.backend, x.setCookie = x.choice.Backend(&x.asks, x.random)
 	if x.backend == nil {
@@ -242,7 +249,7 @@ func (x *exchange) why(failure *upstream.Failure) *refusal.Error {
 		why.Detail = "fault " + x.fault.Name
 		x.status, x.code = x.faultStatus()
 	case refusal.Timeout:
-		why.Detail = fmt.Sprintf("%v did not answer in %v, as a try must by route %s", x.event.Endpoint, x.tryTimeout, x.event.Labels.Route)
+		why.Detail = fmt.Sprintf("%v did not answer in %v, as a try must by route %s", x.event.Endpoint, x.tryTimeout, x.series.Labels.Route)
 	default:
 	}
 	return why
@@ -264,10 +271,10 @@ func (x *exchange) late() *refusal.Error {
 	if x.event.Protocol == gRPC && !x.lowered {
 		return &refusal.Error{Reason: refusal.Timeout, Detail: "the caller's own, of grpc-timeout"}
 	}
-	return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.event.Labels.Route}
+	return &refusal.Error{Reason: refusal.Timeout, Detail: "route " + x.series.Labels.Route}
 }
 
 // quiet is why a request is given up of which nothing has moved for too long.
 func (x *exchange) quiet() *refusal.Error {
-	return refusal.Newf(refusal.Timeout, "nothing moved for %v, which route %s does not allow", x.idle, x.event.Labels.Route)
+	return refusal.Newf(refusal.Timeout, "nothing moved for %v, which route %s does not allow", x.idle, x.series.Labels.Route)
 }

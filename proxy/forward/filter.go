@@ -51,7 +51,7 @@ func (x *exchange) rewrite(out *message.Head) {
 		return
 	}
 	if f.Path != nil {
-		out.Path = f.Path.Rewrite(x.path, x.choice.Prefix) + x.query
+		out.Path = x.target(f.Path.Rewrite(x.asks.Path, x.choice.Prefix))
 	}
 	if f.Host != "" && (out.Method != methodConnect || out.Protocol != "") { // CONNECT alone goes to its authority
 		out.Authority = f.Host

@@ -97,7 +97,7 @@ func (x *exchange) outgoing(out *message.Head) {
 		out.Authority = x.conn.Destination.String()
 	}
 	if x.changed {
-		out.Path = x.path + x.query
+		out.Path = x.target(x.asks.Path)
 	}
 	if x.side.direction == observe.Inbound {
 		if x.conn.identity != "" {

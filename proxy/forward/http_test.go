@@ -101,11 +101,11 @@ func checkEvents(t *testing.T, p *pair, http2 bool) {
 			t.Errorf("event %+v", e)
 		}
 	}
-	if out.Labels != (observe.Labels{Direction: observe.Outbound, Service: cart, Backend: "v1", Workload: "cart"}) ||
+	if *out.Labels != (observe.Labels{Direction: observe.Outbound, Service: cart, Backend: "v1", Workload: "cart"}) ||
 		*out.Peer != shop || out.Endpoint != p.inside || out.Pod != "shop/cart-0" {
 		t.Errorf("outbound event %+v", out)
 	}
-	if in.Labels != (observe.Labels{Direction: observe.Inbound, Workload: "cart"}) || *in.Peer != web || in.Rule != "default" {
+	if *in.Labels != (observe.Labels{Direction: observe.Inbound, Workload: "cart"}) || *in.Peer != web || in.Rule != "default" {
 		t.Errorf("inbound event %+v", in)
 	}
 }

@@ -22,7 +22,7 @@ type Inbound struct {
 	side
 	live   live
 	apps   apps
-	none   observe.Series // before there is a policy
+	none   *observe.Bound // before there is a policy
 	stop   context.CancelFunc
 	helper sync.WaitGroup
 }
@@ -31,7 +31,7 @@ type Inbound struct {
 func NewInbound(options Options) *Inbound {
 	in := &Inbound{}
 	in.init(options, observe.Inbound)
-	in.none = in.Observer.Bind(observe.Labels{Direction: observe.Inbound})
+	in.none = observe.Bind(in.Observer, observe.Labels{Direction: observe.Inbound})
 	in.apps.registry = in.Upstreams
 	ctx, cancel := context.WithCancel(context.Background())
 	in.stop = cancel
@@ -56,7 +56,7 @@ func (in *Inbound) Serve(ctx context.Context, c *Conn) Rest { return in.serve(ct
 func (in *Inbound) open(ctx context.Context, c *Conn) *served {
 	policy := in.Tables.Inbound(c.Destination.Port())
 	if policy == nil {
-		return in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none, observe.Labels{Direction: observe.Inbound})
+		return in.refuse(ctx, c, refusal.Newf(refusal.NotReady, "no policy has come yet"), in.none)
 	}
 	k := &call{in: in, conn: c, content: c.Peeker, policy: policy, port: c.Destination.Port()}
 	strict := policy.Authorizer.Mode(in.Clock()) == meshconfig.MTLSMode_MTLS_MODE_STRICT
@@ -119,17 +119,9 @@ type call struct {
 	expires time.Time    // of the peer's leaf
 }
 
-// caller is who calls, as authorization wants it.
-func (k *call) caller() identity.ID {
-	if k.peer == nil {
-		return identity.ID{}
-	}
-	return *k.peer
-}
-
 // report says that the connection was refused, before anything of it was understood.
 func (k *call) report(why *refusal.Error) {
-	k.in.report(k.conn, why, k.policy.Series, k.policy.Labels)
+	k.in.report(k.conn, why, k.policy.Series)
 }
 
 // carry carries plaintext, from a caller without identity or inside mesh TLS, unless it is HTTP: that is returned.
@@ -154,7 +146,7 @@ func (k *call) http(protocol Protocol) *served {
 	in, app := k.in, k.in.apps.acquire(k.conn.Destination)
 	c := &served{
 		Conn: k.conn, content: k.content, protocol: protocol, app: app.endpoint, policy: k.policy,
-		peer: k.peer, expires: k.expires, series: k.policy.Series, labels: k.policy.Labels,
+		peer: k.peer, expires: k.expires, series: k.policy.Series,
 	}
 	if k.peer != nil {
 		c.identity = "URI=" + k.peer.String()
@@ -172,7 +164,7 @@ func (k *call) http(protocol Protocol) *served {
 func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 	in := k.in
 	event := &observe.Event{
-		Labels: k.policy.Labels, Protocol: "tcp", GRPCStatus: -1, Start: in.Clock(), MTLS: k.peer != nil, Peer: k.peer,
+		Protocol: "tcp", GRPCStatus: -1, Start: in.Clock(), MTLS: k.peer != nil, Peer: k.peer,
 		Source: k.conn.Source, Destination: k.conn.Destination,
 	}
 	finish := func(why *refusal.Error, err error) {
@@ -184,7 +176,7 @@ func (k *call) tcp(ctx context.Context, protocol Protocol) *served {
 		k.policy.Series.Observe(event)
 	}
 	noteTLS(event, k.content, protocol)
-	asked := question{k.caller(), evaluate.Op{Port: k.port}}
+	asked := question{k.peer, evaluate.Op{Port: k.port}}
 	rule, why := asked.judge(k.policy, in.Clock())
 	event.Rule = rule
 	if why != nil {

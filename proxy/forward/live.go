@@ -16,37 +16,45 @@ import (
 
 // question is what authorization was asked about a connection or request that is being carried.
 type question struct {
-	caller identity.ID // zero: nobody
-	op     evaluate.Op
+	peer *identity.ID // who proved its identity, or nil
+	op   evaluate.Op
+}
+
+// caller is who asks, as authorization wants it.
+func (q *question) caller() identity.ID {
+	if q.peer == nil {
+		return identity.ID{}
+	}
+	return *q.peer
 }
 
 // judge answers it by a policy: nil is yes. The rule that allowed it is returned too.
-func (q question) judge(policy *table.PortPolicy, now time.Time) (rule string, why *refusal.Error) {
+func (q *question) judge(policy *table.PortPolicy, now time.Time) (rule string, why *refusal.Error) {
 	if policy == nil {
 		return "", refusal.Newf(refusal.NotReady, "no policy has come yet")
 	}
-	if q.caller.IsZero() && policy.Authorizer.Mode(now) == meshconfig.MTLSMode_MTLS_MODE_STRICT {
+	if q.peer == nil && policy.Authorizer.Mode(now) == meshconfig.MTLSMode_MTLS_MODE_STRICT {
 		return "", refusal.Newf(refusal.PlaintextRefused, "port %d", q.op.Port)
 	}
-	decision := policy.Authorizer.Decide(q.caller, q.op, now)
+	decision := policy.Authorizer.Decide(q.caller(), q.op, now)
 	if decision.Allowed {
 		return decision.Rule, nil
 	}
 	who := "a caller without identity"
-	if !q.caller.IsZero() {
-		who = q.caller.String()
+	if q.peer != nil {
+		who = q.peer.String()
 	}
 	return decision.Rule, &refusal.Error{Reason: refusal.Denied, Rule: decision.Rule, Detail: who}
 }
 
 // limit says why a rate limit forbids what was allowed, or nil.
-func (q question) limit(policy *table.PortPolicy, now time.Time) *refusal.Error {
+func (q *question) limit(policy *table.PortPolicy, now time.Time) *refusal.Error {
 	limits := policy.RateLimits
-	matching := limits.Matching(q.caller, q.op)
+	matching := limits.Matching(q.caller(), q.op)
 	if matching == 0 {
 		return nil
 	}
-	ok, name, after := limits.Allow(matching, q.caller, now)
+	ok, name, after := limits.Allow(matching, q.caller(), now)
 	if ok {
 		return nil
 	}

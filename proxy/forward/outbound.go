@@ -31,15 +31,13 @@ func (o *Outbound) Serve(ctx context.Context, c *Conn) Rest { return o.serve(ctx
 func (o *Outbound) open(ctx context.Context, c *Conn) *served {
 	destination, err := o.Tables.Lookup(ctx, c.Destination)
 	if err != nil {
-		series, labels := o.Tables.Unrouted().Of("")
-		return o.refuse(ctx, c, asRefusal(err), series, labels)
+		return o.refuse(ctx, c, asRefusal(err), o.Tables.Unrouted().Of(""))
 	}
 	var h *served
 	if port := destination.Port(); port != nil {
 		h = o.carry(ctx, c, destination, port)
 	} else {
-		series, labels := o.Tables.Unrouted().Of("")
-		h = o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), series, labels)
+		h = o.refuse(ctx, c, refusal.Newf(refusal.UnknownDestination, "%v", c.Destination), o.Tables.Unrouted().Of(""))
 	}
 	if h == nil {
 		destination.Release()
@@ -65,23 +63,23 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 	}
 	declared := port.Protocol != meshconfig.Protocol_PROTOCOL_UNSPECIFIED
 	protocol, err := detect(ctx, c, wait)
-	series, labels := port.Series.Of("")
+	series := port.Series.Of("")
 	switch {
 	case err != nil:
-		o.report(c, &refusal.Error{Reason: refusal.CallerGone, Cause: err}, series, labels)
+		o.report(c, &refusal.Error{Reason: refusal.CallerGone, Cause: err}, series)
 	case protocol == HTTP1 || protocol == HTTP2:
 		return o.http(c, d, port, protocol)
 	case protocol == Unknown && !declared:
 		return o.tcp(ctx, c, d, port, protocol, upstream.ALPNDetect)
 	case protocol == Unknown && c.Buffered() == 0:
 		o.Count.Exceeded(limits.Idle)
-		o.report(c, refusal.Newf(refusal.NoFirstByte, "in %v", wait), series, labels)
+		o.report(c, refusal.Newf(refusal.NoFirstByte, "in %v", wait), series)
 	case protocol == TLS || protocol == MeshTLS || !declared:
 		return o.tcp(ctx, c, d, port, protocol, upstream.ALPNTCP)
 	case c.Buffered() == 0:
 		// It came and went, as some health checks do.
 	case speaksHTTP2(port.Protocol):
-		o.report(c, refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"), series, labels)
+		o.report(c, refusal.Newf(refusal.BadRequest, "neither the preface of HTTP/2 nor a request"), series)
 	default:
 		return o.http(c, d, port, HTTP1) // it is not, and is answered so
 	}
@@ -90,8 +88,5 @@ func (o *Outbound) carry(ctx context.Context, c *Conn, d *table.Destination, por
 
 // http makes what speaks HTTP with the caller.
 func (o *Outbound) http(c *Conn, d *table.Destination, port *table.Port, protocol Protocol) *served {
-	series, labels := port.Series.Of("")
-	return &served{
-		Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: series, labels: labels,
-	}
+	return &served{Conn: c, content: c.Peeker, protocol: protocol, destination: d, series: port.Series.Of("")}
 }

@@ -110,7 +110,7 @@ func (s *side) complain(c *served, protocol string, status int, detail string, h
 	why := refusal.Newf(refusal.BadRequest, "%s", detail)
 	if c.series != nil {
 		c.series.Observe(&observe.Event{
-			Labels: c.labels, Protocol: protocol, Status: status, GRPCStatus: -1, Start: s.Clock(), MTLS: c.peer != nil, Peer: c.peer,
+			Protocol: protocol, Status: status, GRPCStatus: -1, Start: s.Clock(), MTLS: c.peer != nil, Peer: c.peer,
 			Source: c.Source, Destination: c.Destination, Reason: why.Reason, Err: why,
 		})
 	}

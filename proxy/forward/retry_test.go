@@ -198,7 +198,7 @@ func TestAPodThatIsDialledByItsOwnAddress(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.client.events.wait(t, "of the pod", func(e observe.Event) bool {
-		return e.MTLS && e.Labels == observe.Labels{Service: cart, Workload: "cart"} && e.Pod == "shop/cart-0"
+		return e.MTLS && *e.Labels == observe.Labels{Service: cart, Workload: "cart"} && e.Pod == "shop/cart-0"
 	})
 	if got, _ := spoken(t, p.client.listen(netip.AddrPortFrom(pod.Addr(), 9)), ""); got != "" {
 		t.Errorf("a port that does not listen: got %q", got)

@@ -30,12 +30,9 @@ type served struct {
 	identity string
 	expires  time.Time      // when the peer's leaf expires; zero without mesh TLS
 	refused  *refusal.Error // why every request of it is refused, or nil
-	series   observe.Series // of what fails before a request is understood
-	labels   observe.Labels
+	series   *observe.Bound // of what fails before a request is understood
 
-	// self is the workload's own identity; outbound, once it was asked for and there was one: then it is known.
-	self  identity.ID
-	known bool
+	self *identity.ID // the workload's own; outbound, once it was asked for and there was one
 
 	live liveConn // what is being carried on it inbound
 	over func()   // lets go of what is held for it; or nil
@@ -89,34 +86,25 @@ func (c *served) finish() {
 	c.Close()
 }
 
-// caller is who calls, as authorization wants it.
-func (c *served) caller() identity.ID {
-	if c.peer == nil {
-		return identity.ID{}
-	}
-	return *c.peer
-}
-
-// own is the identity of the workload that calls, or nobody before its binding has come. It never changes. One goroutine
+// own is the identity of the workload that calls, or nil before its binding has come. It never changes. One goroutine
 // begins a connection's requests.
 func (c *served) own(tables *table.Store) *identity.ID {
-	if !c.known {
+	if c.self == nil {
 		c.self = ownIdentity(tables)
-		c.known = !c.self.IsZero()
 	}
-	return &c.self
+	return c.self
 }
 
-func ownIdentity(tables *table.Store) identity.ID {
+func ownIdentity(tables *table.Store) *identity.ID {
 	text := tables.Policy().Identity
 	if text == "" {
-		return identity.ID{}
+		return nil
 	}
 	id, err := identity.Parse(text)
 	if err != nil {
-		return identity.ID{}
+		return nil
 	}
-	return id
+	return &id
 }
 
 // leave says whether the connection should take no further request: the proxy drains, or the caller's leaf is over.

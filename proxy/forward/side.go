@@ -112,24 +112,22 @@ func detect(ctx context.Context, p Peeker, wait time.Duration) (Protocol, error)
 
 // refuse ends a connection that is not carried, by a reset, unless its caller speaks HTTP and can be told why: that is
 // returned.
-func (s *side) refuse(
-	ctx context.Context, c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels,
-) *served {
+func (s *side) refuse(ctx context.Context, c *Conn, why *refusal.Error, series *observe.Bound) *served {
 	const patience = 250 * time.Millisecond // a caller that speaks first has spoken by then
 	protocol, err := detect(ctx, c, patience)
 	if err == nil && (protocol == HTTP1 || protocol == HTTP2) {
-		return &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series, labels: labels}
+		return &served{Conn: c, content: c.Peeker, protocol: protocol, refused: why, series: series}
 	}
-	s.report(c, why, series, labels)
+	s.report(c, why, series)
 	socket.Reset(c.Peeker)
 	return nil
 }
 
 // report says that a connection was refused that is not HTTP.
-func (s *side) report(c *Conn, why *refusal.Error, series observe.Series, labels observe.Labels) {
+func (s *side) report(c *Conn, why *refusal.Error, series *observe.Bound) {
 	now := s.Clock()
 	series.Observe(&observe.Event{
-		Labels: labels, Protocol: "tcp", GRPCStatus: -1, Start: now,
+		Protocol: "tcp", GRPCStatus: -1, Start: now,
 		Source: c.Source, Destination: c.Destination, Reason: why.Reason, Rule: why.Rule, Err: why,
 	})
 }

@@ -22,8 +22,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	event := &observe.Event{
 		Protocol: "tcp", GRPCStatus: -1, Start: o.Clock(), Source: c.Source, Destination: c.Destination,
 	}
-	series, labels := port.Series.Of("")
-	event.Labels = labels
+	series := port.Series.Of("")
 	finish := func(err error) {
 		event.Duration = o.Clock().Sub(event.Start)
 		if why := new(refusal.Error); errors.As(err, &why) {
@@ -43,7 +42,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	stream, why := l.dial(ctx, alpn)
 	if why != nil {
 		if alpn == upstream.ALPNDetect {
-			return o.refuse(ctx, c, why, series, labels)
+			return o.refuse(ctx, c, why, series)
 		}
 		finish(why)
 		socket.Reset(c.Peeker) // an end in good order would be that of a server which has nothing to say
@@ -51,7 +50,7 @@ func (o *Outbound) tcp(ctx context.Context, c *Conn, d *table.Destination, port 
 	}
 	defer l.done()
 	defer stream.Close()
-	series, event.Labels = l.backend.Series(evaluate.Unrouted()).Of(l.pick.Workload)
+	series = l.backend.Series(evaluate.Unrouted()).Of(l.pick.Workload)
 	callee, _ := stream.Conn.(end)
 	if protocol == Unknown && (alpn == upstream.ALPNDetect || port.Protocol == meshconfig.Protocol_PROTOCOL_TLS) {
 		if protocol, why = o.whoSpeaks(ctx, c.Peeker, callee, &port.ServerFirst); why != nil {

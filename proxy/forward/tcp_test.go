@@ -138,7 +138,7 @@ func TestUnmeshedAndForeignDestinations(t *testing.T) {
 	}
 	abroad.CloseIdleConnections()
 	p.client.events.wait(t, "of a foreign connection", func(e observe.Event) bool {
-		return e.Protocol == "tcp" && e.Labels == (observe.Labels{}) && e.Endpoint == plain
+		return e.Protocol == "tcp" && *e.Labels == (observe.Labels{}) && e.Endpoint == plain
 	})
 
 	unknown := p.client.listen(netip.MustParseAddrPort("10.9.9.9:80"))

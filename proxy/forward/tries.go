@@ -60,7 +60,7 @@ func (x *exchange) next() *refusal.Error {
 
 // unpicked gives the request the series of what has no endpoint.
 func (x *exchange) unpicked() {
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of("")
+	x.series = x.backend.Series(x.choice.Route).Of("")
 }
 
 // choosePick picks an endpoint, another than those that were tried if there is one. With a breaker it is one that takes a
@@ -141,7 +141,7 @@ func (x *exchange) take(pick balance.Pick, now time.Time, at int64) {
 	if x.side.direction == observe.Inbound {
 		return
 	}
-	x.series, x.event.Labels = x.backend.Series(x.choice.Route).Of(pick.Workload)
+	x.series = x.backend.Series(x.choice.Route).Of(pick.Workload)
 	x.event.MTLS, x.event.Peer = pick.Endpoint.MTLS(), nil
 	if x.event.MTLS {
 		x.event.Peer = &pick.Endpoint.Identity

@@ -52,9 +52,24 @@ type Series interface {
 	Observe(e *Event)
 }
 
+// Bound is a series, and the labels that it was bound with.
+type Bound struct {
+	Labels Labels
+	series Series
+}
+
+// Bind makes a series.
+func Bind(o Observer, l Labels) *Bound { return &Bound{l, o.Bind(l)} }
+
+// Observe gives the event the labels, and counts it.
+func (b *Bound) Observe(e *Event) {
+	e.Labels = &b.Labels
+	b.series.Observe(e)
+}
+
 // Event is one finished request, stream of HTTP/2, or connection that is not HTTP.
 type Event struct {
-	Labels Labels // those of the series
+	Labels *Labels // those of the series; never written
 
 	// Protocol is one of "http1", "http2", "grpc", "tcp", "tls".
 	Protocol string

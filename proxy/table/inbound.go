@@ -37,8 +37,7 @@ type PortPolicy struct {
 	Authorizer *evaluate.Authorizer
 	// RateLimits are asked about what Authorizer allows; never nil.
 	RateLimits *ratelimit.Limits
-	Labels     observe.Labels
-	Series     observe.Series
+	Series     *observe.Bound
 	// ServerFirst remembers, until the policy is replaced, that the application spoke first though nobody declared it.
 	ServerFirst atomic.Bool
 }
@@ -170,6 +169,6 @@ func (s *Store) buildPolicy(i *Inbound, p *meshconfig.PortPolicy, buckets rateli
 	return &PortPolicy{
 		Protocol: p.GetProtocol(), Service: p.GetService(), Authorizer: authorizer,
 		RateLimits: buckets.Limits(limits, s.buckets),
-		Labels:     labels, Series: s.options.Observer.Bind(labels),
+		Series:     observe.Bind(s.options.Observer, labels),
 	}, nil
 }

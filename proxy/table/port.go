@@ -165,37 +165,37 @@ type SeriesSet struct {
 	Labels   observe.Labels // but for the workload
 	observer observe.Observer
 
-	known atomic.Pointer[map[string]observe.Series]
+	known atomic.Pointer[map[string]*observe.Bound]
 	mu    sync.Mutex // held by who adds one
 }
 
 func newSeriesSet(observer observe.Observer, labels observe.Labels) *SeriesSet {
 	s := &SeriesSet{Labels: labels, observer: observer}
-	s.known.Store(&map[string]observe.Series{"": observer.Bind(labels)})
+	s.known.Store(&map[string]*observe.Bound{"": observe.Bind(observer, labels)})
 	return s
 }
 
-// Of returns the series of a workload, and its labels.
-func (s *SeriesSet) Of(workload string) (observe.Series, observe.Labels) {
-	labels := s.Labels
-	labels.Workload = workload
+// Of returns the series of a workload.
+func (s *SeriesSet) Of(workload string) *observe.Bound {
 	if series, ok := (*s.known.Load())[workload]; ok {
-		return series, labels
+		return series
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := *s.known.Load()
 	if series, ok := known[workload]; ok {
-		return series, labels
+		return series
 	}
 	if len(known) > maxWorkloads {
-		return known[""], s.Labels
+		return known[""]
 	}
-	more := make(map[string]observe.Series, len(known)+1)
+	labels := s.Labels
+	labels.Workload = workload
+	more := make(map[string]*observe.Bound, len(known)+1)
 	for k, v := range known {
 		more[k] = v
 	}
-	more[workload] = s.observer.Bind(labels)
+	more[workload] = observe.Bind(s.observer, labels)
 	s.known.Store(&more)
-	return more[workload], labels
+	return more[workload]
 }

@@ -24,9 +24,12 @@ func logged(t *testing.T, mode Mode, events ...observe.Event) []map[string]any {
 	var out bytes.Buffer
 	l := NewAccessLog(mode, &out)
 	m := New(Options{Log: l})
-	s := m.Bind(observe.Labels{})
 	for i := range events {
-		s.Observe(&events[i])
+		var labels observe.Labels
+		if l := events[i].Labels; l != nil {
+			labels = *l
+		}
+		observe.Bind(m, labels).Observe(&events[i])
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -44,7 +47,7 @@ func logged(t *testing.T, mode Mode, events ...observe.Event) []map[string]any {
 
 func TestALine(t *testing.T) {
 	e := observe.Event{
-		Labels:   observe.Labels{Direction: observe.Inbound, Service: "payments.shop", Route: "charge", Workload: "payments"},
+		Labels:   &observe.Labels{Direction: observe.Inbound, Service: "payments.shop", Route: "charge", Workload: "payments"},
 		Protocol: "grpc", Method: "POST", Path: "/x\"\n\x1b[31m\xff", Status: 200, GRPCStatus: 7,
 		Start: time.Date(2030, 1, 2, 3, 4, 5, 6_000_000, time.UTC), Duration: 1500 * time.Microsecond, BytesIn: 5, BytesOut: 6,
 		MTLS: true, Peer: &identity.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "customer"},
@@ -149,7 +152,7 @@ func TestASlowOutputSlowsNoRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); l.Run(ctx) }()
-	s := New(Options{Log: l}).Bind(observe.Labels{})
+	s := observe.Bind(New(Options{Log: l}), observe.Labels{})
 	const events = 3 * queuedLines
 	for range events {
 		s.Observe(&observe.Event{Protocol: "http1"}) // would hang
