@@ -3,7 +3,6 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -95,10 +94,9 @@ func (d *h1) give() {
 const restAfter = 25 * time.Second
 
 // serveHTTP1 speaks HTTP/1.1 with a caller.
-func (s *side) serveHTTP1(ctx context.Context, c *served) Rest {
+func (s *side) serveHTTP1(c *served) Rest {
 	c.side, c.one = s, http1.New(c.content, &s.Limits, s.Count)
 	c.one.SetBudget(s.Budget)
-	c.stop = context.AfterFunc(ctx, func() { c.Close() })
 	c.until = s.Clock().Add(s.Limits.Idle)
 	return c.requests
 }

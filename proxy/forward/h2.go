@@ -3,7 +3,6 @@
 package forward
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ type h2conn struct {
 }
 
 // serveHTTP2 speaks HTTP/2 with a caller until its connection ends.
-func (s *side) serveHTTP2(ctx context.Context, c *served) {
+func (s *side) serveHTTP2(c *served) {
 	h := &h2conn{side: s, served: c}
 	h.config = http2.Config{
 		Limits: &s.Limits, Count: s.Count, Budget: s.Budget, KeepAlive: keepAlive2, ExtendedConnect: true, Refused: h.refused,
@@ -39,8 +38,6 @@ func (s *side) serveHTTP2(ctx context.Context, c *served) {
 		return
 	}
 	defer s.two.remove(h.http2)
-	stop := context.AfterFunc(ctx, func() { h.http2.Close(context.Cause(ctx)) })
-	defer stop()
 	h.http2.Serve() //nolint:errcheck // every request of it has told why it failed
 }
 

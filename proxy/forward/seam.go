@@ -107,8 +107,8 @@ type Rest func() Rest
 
 // Server is what the listener sees of either direction.
 type Server interface {
-	// Serve carries the connection until it ends, and closes it: then it returns nil. When ctx ends the connection is cut.
-	// One that waits for its caller may rest before.
+	// Serve carries the connection until it ends, and closes it: then it returns nil. One that waits for its caller may
+	// rest before. Whoever calls closes the TCP connection when ctx ends.
 	Serve(ctx context.Context, c *Conn) Rest
 	// Drain asks callers to leave: HTTP/1.1 answers say "Connection: close" and HTTP/2 connections get GOAWAY. Connections
 	// that come later are served all the same. It does not wait and may be called twice.

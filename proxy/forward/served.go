@@ -41,8 +41,7 @@ type served struct {
 	// Of HTTP/1.1.
 	side  *side
 	one   *http1.Conn
-	until time.Time   // how long a request is waited for
-	stop  func() bool // what closes it when its context ends
+	until time.Time // how long a request is waited for
 }
 
 // serve carries a connection. Open finds out what it is, carries what is not HTTP, and returns what is.
@@ -65,7 +64,7 @@ func (s *side) serve(ctx context.Context, c *Conn, open func(context.Context, *C
 	}()
 	if h = open(ctx, c); h != nil {
 		h.done = done
-		rest = s.http(ctx, h)
+		rest = s.http(h)
 	}
 	return rest
 }
@@ -73,7 +72,6 @@ func (s *side) serve(ctx context.Context, c *Conn, open func(context.Context, *C
 // finish ends it.
 func (c *served) finish() {
 	if c.one != nil {
-		c.stop()
 		c.one.Free()
 	}
 	if c.content != c.Peeker {
@@ -113,10 +111,10 @@ func (s *side) leave(c *served, now time.Time) bool {
 }
 
 // http speaks HTTP with a caller until its connection ends or rests.
-func (s *side) http(ctx context.Context, c *served) Rest {
+func (s *side) http(c *served) Rest {
 	if c.protocol == HTTP1 {
-		return s.serveHTTP1(ctx, c)
+		return s.serveHTTP1(c)
 	}
-	s.serveHTTP2(ctx, c)
+	s.serveHTTP2(c)
 	return nil
 }

@@ -58,13 +58,13 @@ type input struct {
 	kept    *buffer // has the strings of the head instead, where content went on in another buffer
 	err     error   // what reading ended with; what is here already may be read all the same,
 	refused bool    // unless it was we who ended it
+	head    bool    // a head is being read
+	waited  bool    // the bytes that are here came during Wait
 
 	armed  time.Duration // the read deadline of the connection, since epoch, or 0
 	limit  time.Time     // SetDeadline's
 	row    int           // requests that were here before the answer to the one before was sent
-	head   bool          // a head is being read
 	budget *limits.Budget
-	waited bool // the bytes that are here came during Wait
 }
 
 // New returns the HTTP/1.1 of a connection. Set has all its limits (limits.Set.WithDefaults) and is shared; count may be

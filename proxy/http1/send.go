@@ -22,8 +22,8 @@ type output struct {
 	err   error   // what writing failed with
 
 	kind framingKind
-	left int64 // bytes to come of sized content
 	over bool  // End was called
+	left int64 // bytes to come of sized content
 
 	written atomic.Int64  // bytes that the connection has taken, ever
 	armed   time.Duration // the write deadline of the connection, since epoch, or 0

@@ -106,7 +106,10 @@ func New(l net.Listener, opts Options) *Listener {
 // Run accepts connections until the port is closed (Close), and returns when all that it accepted have ended. When ctx
 // ends it closes the port and cuts the connections.
 func (l *Listener) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.Close()
+		l.watch.Close()
+	})
 	defer stop()
 	err := l.accept(ctx)
 	l.carried.Wait()

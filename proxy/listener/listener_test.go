@@ -357,6 +357,42 @@ func TestLocals(t *testing.T) {
 	}
 }
 
+func TestTheEndCutsConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, ended := make(chan struct{}), make(chan error, 1)
+	listener := New(l, Options{
+		Log: logr.Discard(), OriginalDestination: goingTo("192.0.2.1:80"), Events: &events{},
+		Server: &server{serve: func(_ context.Context, c *forward.Conn) {
+			close(serving)
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- listener.Run(ctx) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	<-serving
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("its server saw %v", err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("its caller saw %v", err)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := &server{active: 1}, &server{active: 1}

@@ -22,12 +22,13 @@ type Watch struct {
 	// After is how long a peer may acknowledge nothing; 0 is a minute.
 	After time.Duration
 
-	mu    sync.Mutex
-	conns map[*net.TCPConn]struct{}
-	timer *time.Timer // runs while there are conns
+	mu     sync.Mutex
+	conns  map[*net.TCPConn]struct{}
+	timer  *time.Timer // runs while there are conns
+	closed bool
 }
 
-// Add watches a connection until it is removed. One that is not TCP below is not watched.
+// Add watches a connection until it is removed. One that is not TCP below is not watched. After Close it is closed instead.
 func (w *Watch) Add(c net.Conn) {
 	tcp := underneath(c)
 	if tcp == nil {
@@ -35,6 +36,10 @@ func (w *Watch) Add(c net.Conn) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		tcp.Close()
+		return
+	}
 	if w.conns == nil {
 		w.conns = make(map[*net.TCPConn]struct{})
 	}
@@ -50,6 +55,16 @@ func (w *Watch) Remove(c net.Conn) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.conns, tcp)
+	}
+}
+
+// Close closes all that are watched, and those that would be. Each is still to be removed.
+func (w *Watch) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for c := range w.conns {
+		c.Close()
 	}
 }
 

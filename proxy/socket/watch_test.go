@@ -111,3 +111,18 @@ func TestAWatchRestsWhileThereIsNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAWatchThatIsClosedClosesConnections(t *testing.T) {
+	w := &Watch{}
+	before, _ := testconn.TCP(t)
+	w.Add(before)
+	w.Close()
+	after, _ := testconn.TCP(t)
+	w.Add(after)
+	for name, c := range map[string]net.Conn{"watched before": before, "watched afterwards": after} {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.Remove(c)
+	}
+}
