@@ -75,6 +75,11 @@ func hasRequests(p meshconfig.Protocol) bool {
 	}
 }
 
+// isHTTP2 says whether requests come to a server by HTTP/2 alone, as one with prior knowledge takes them.
+func isHTTP2(p meshconfig.Protocol) bool {
+	return p == meshconfig.Protocol_PROTOCOL_HTTP2 || p == meshconfig.Protocol_PROTOCOL_GRPC
+}
+
 // protocolLabel is a protocol as users write it.
 func protocolLabel(p meshconfig.Protocol) string {
 	for _, name := range protocolNames {

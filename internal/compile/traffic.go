@@ -201,8 +201,13 @@ func healthCheckOf(p *profile, svc *service) *meshconfig.HealthCheck {
 		return nil
 	}
 	for i := range svc.ports {
-		if isChecked(p, &svc.ports[i]) {
-			check.Ports = append(check.Ports, svc.ports[i].number)
+		port := &svc.ports[i]
+		if !isChecked(p, port) {
+			continue
+		}
+		check.Ports = append(check.Ports, port.number)
+		if p.spec.HealthCheck.HTTP != nil && isHTTP2(protocolOf(port, p)) {
+			check.Http2Ports = append(check.Http2Ports, port.number)
 		}
 	}
 	switch len(check.GetPorts()) {

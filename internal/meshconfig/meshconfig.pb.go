@@ -2634,7 +2634,8 @@ type HealthCheck struct {
 	Timeout            int64                  `protobuf:"varint,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	HealthyThreshold   uint32                 `protobuf:"varint,10,opt,name=healthy_threshold,json=healthyThreshold,proto3" json:"healthy_threshold,omitempty"`
 	UnhealthyThreshold uint32                 `protobuf:"varint,11,opt,name=unhealthy_threshold,json=unhealthyThreshold,proto3" json:"unhealthy_threshold,omitempty"`
-	Ports              []uint32               `protobuf:"varint,12,rep,packed,name=ports,proto3" json:"ports,omitempty"` // of the service that are asked at, ascending; empty: all
+	Ports              []uint32               `protobuf:"varint,12,rep,packed,name=ports,proto3" json:"ports,omitempty"`                             // of the service that are asked at, ascending; empty: all
+	Http2Ports         []uint32               `protobuf:"varint,13,rep,packed,name=http2_ports,json=http2Ports,proto3" json:"http2_ports,omitempty"` // of those, where HTTP asks by HTTP/2, ascending; at the others by HTTP/1.1
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2749,6 +2750,13 @@ func (x *HealthCheck) GetUnhealthyThreshold() uint32 {
 func (x *HealthCheck) GetPorts() []uint32 {
 	if x != nil {
 		return x.Ports
+	}
+	return nil
+}
+
+func (x *HealthCheck) GetHttp2Ports() []uint32 {
+	if x != nil {
+		return x.Http2Ports
 	}
 	return nil
 }
@@ -3729,7 +3737,7 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"maxRetries\x128\n" +
 	"\x18endpoint_max_connections\x18\x05 \x01(\rR\x16endpointMaxConnections\x122\n" +
 	"\x15endpoint_max_requests\x18\x06 \x01(\rR\x13endpointMaxRequests\x12\x1a\n" +
-	"\badaptive\x18\a \x01(\bR\badaptive\"\xef\x03\n" +
+	"\badaptive\x18\a \x01(\bR\badaptive\"\x90\x04\n" +
 	"\vHealthCheck\x12:\n" +
 	"\x04type\x18\x01 \x01(\x0e2&.heddle.meshconfig.v1.HealthCheck.TypeR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -3743,7 +3751,9 @@ const file_internal_meshconfig_meshconfig_proto_rawDesc = "" +
 	"\x11healthy_threshold\x18\n" +
 	" \x01(\rR\x10healthyThreshold\x12/\n" +
 	"\x13unhealthy_threshold\x18\v \x01(\rR\x12unhealthyThreshold\x12\x14\n" +
-	"\x05ports\x18\f \x03(\rR\x05ports\"H\n" +
+	"\x05ports\x18\f \x03(\rR\x05ports\x12\x1f\n" +
+	"\vhttp2_ports\x18\r \x03(\rR\n" +
+	"http2Ports\"H\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTYPE_HTTP\x10\x01\x12\r\n" +

@@ -165,7 +165,7 @@ func sampleCluster() *meshconfig.Cluster {
 		HealthCheck: &meshconfig.HealthCheck{
 			Type: meshconfig.HealthCheck_TYPE_HTTP, Path: "/ready", Host: "checkout", Headers: []*meshconfig.HeaderValue{{Name: "X-Check", Value: "1"}},
 			Codes: []uint32{200}, Body: "ok", GrpcService: "shop.Checkout", Interval: 5000, Timeout: 500, HealthyThreshold: 1, UnhealthyThreshold: 3,
-			Ports: []uint32{80},
+			Ports: []uint32{80}, Http2Ports: []uint32{80},
 		},
 	}
 }

@@ -67,6 +67,9 @@ func validateHealthCheck(h *HealthCheck) error {
 	if err := atMost("ports", len(h.GetPorts()), maxPorts); err != nil {
 		return err
 	}
+	if err := atMost("http2_ports", len(h.GetHttp2Ports()), maxPorts); err != nil {
+		return err
+	}
 	if err := checkHeaders("headers", h.GetHeaders()); err != nil {
 		return err
 	}

@@ -102,6 +102,7 @@ func TestValidateRefusesClusters(t *testing.T) {
 		"a check's long host":       {routesName, "health_check: host", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Host = long })},
 		"a check's many codes":      {routesName, "health_check: codes", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Codes = make([]uint32, 201) })},
 		"a check's many ports":      {routesName, "health_check: ports", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Ports = make([]uint32, 4097) })},
+		"a check's many of HTTP/2":  {routesName, "health_check: http2_ports", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Http2Ports = make([]uint32, 4097) })},
 		"a check's many headers":    {routesName, "health_check: headers", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Headers = make([]*meshconfig.HeaderValue, 33) })},
 		"a check's broken body":     {routesName, "health_check: body", cluster(func(c *meshconfig.Cluster) { c.HealthCheck.Body = "(" })},
 	})

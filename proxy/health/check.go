@@ -32,6 +32,12 @@ type Check struct {
 	Interval, Timeout  time.Duration
 	Healthy, Unhealthy int // checks one after another
 
+	ports []uint32 // of the service that are checked; empty: all
+	http2 []uint32 // of those, where once is by streams
+	// connect is how long a connection may take to be made. It is not bounded by Timeout: one that a check has begun to make
+	// may be a request's, which waits for it.
+	connect time.Duration
+
 	once  func(c *Check, ctx context.Context, e *upstream.Endpoint) error
 	host  string
 	head  message.Head // but for the authority where host is empty
@@ -40,10 +46,12 @@ type Check struct {
 	frame []byte // of gRPC
 }
 
-// New reads config. What is 0 there has its default: every 10 s, for at most 1 s, 1 good one or 3 bad ones. Errors name the
-// field.
-func New(m *meshconfig.HealthCheck) (*Check, error) {
-	c := &Check{Interval: 10 * time.Second, Timeout: time.Second, Healthy: 1, Unhealthy: 3, host: m.GetHost()}
+// New reads config. What is 0 there has its default: every 10 s, for at most 1 s, 1 good one or 3 bad ones. Connections may take
+// as long to be made as those of requests, connect; 0: upstream.Options.ConnectTimeout. Errors name the field.
+func New(m *meshconfig.HealthCheck, connect time.Duration) (*Check, error) {
+	c := &Check{
+		Interval: 10 * time.Second, Timeout: time.Second, Healthy: 1, Unhealthy: 3, ports: m.GetPorts(), connect: connect, host: m.GetHost(),
+	}
 	if err := c.pacing(m); err != nil {
 		return nil, err
 	}
@@ -62,6 +70,19 @@ func New(m *meshconfig.HealthCheck) (*Check, error) {
 	default:
 		return nil, fmt.Errorf("health_check.type: %d is none that is known", m.GetType())
 	}
+}
+
+// At is how endpoints are checked at a port of the service; nil: they are not. It may be called on nil.
+func (c *Check) At(port uint16) *Check {
+	switch p := uint32(port); {
+	case c == nil, len(c.ports) > 0 && !slices.Contains(c.ports, p):
+		return nil
+	case slices.Contains(c.http2, p):
+		at := *c
+		at.once, at.head.Scheme = (*Check).onceHTTP2, "http"
+		return &at
+	}
+	return c
 }
 
 // Once checks an endpoint once: nil is healthy. It returns before its context is over, or soon after.
@@ -109,7 +130,7 @@ func (c *Check) http(m *meshconfig.HealthCheck) error {
 	}
 	c.once, c.head.Method, c.head.Path = (*Check).onceHTTP, http.MethodGet, path
 	c.head.Scheme = "" // the origin form
-	c.codes = m.GetCodes()
+	c.http2, c.codes = m.GetHttp2Ports(), m.GetCodes()
 	for i, code := range c.codes {
 		if code < 200 || code > 599 {
 			return fmt.Errorf("health_check.codes[%d]: %d is no status of a final answer", i, code)

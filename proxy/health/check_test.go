@@ -55,7 +55,7 @@ func TestConfigThatIsRefused(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(test.config)
+			_, err := New(test.config, 0)
 			if err == nil || !strings.HasPrefix(err.Error(), "health_check."+test.field+": ") {
 				t.Errorf("error %v does not name %s", err, test.field)
 			}
@@ -64,7 +64,7 @@ func TestConfigThatIsRefused(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := New(&meshconfig.HealthCheck{Type: byHTTP})
+	c, err := New(&meshconfig.HealthCheck{Type: byHTTP}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 	}
 	c, err = New(&meshconfig.HealthCheck{
 		Type: byTCP, Interval: 5000, Timeout: 300, HealthyThreshold: 2, UnhealthyThreshold: 4,
-	})
+	}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

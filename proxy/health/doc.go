@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package health checks the endpoints of clusters from the proxy: by HTTP/1.1, by gRPC (grpc.health.v1) or by connecting.
+// Package health checks the endpoints of clusters from the proxy: by HTTP, of the version that the port is declared as, by gRPC
+// (grpc.health.v1) or by connecting.
 //
 // A check goes the way of requests: over the endpoint's own connections, as mesh TLS with the proxy's identity where they
 // are, so the endpoint's MeshPolicy must allow that identity on the path. An endpoint is taken out of balancing after so

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/grpchealth"
-	"github.com/heddle-mesh/heddle/proxy/http2"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -39,63 +37,14 @@ func (c *Check) grpc(m *meshconfig.HealthCheck) error {
 
 // onceGRPC calls Health.Check.
 func (c *Check) onceGRPC(ctx context.Context, e *upstream.Endpoint) error {
-	call := &call{frame: c.frame, ended: make(chan error, 1)}
-	waiting := e.Open(c.request(e), false, call, 0)
-	defer call.leave()
-	select {
-	case err := <-call.ended:
-		return err
-	case <-ctx.Done():
-		waiting.Cancel()
-		return ctx.Err()
-	}
+	call := &call{stream: newStream(c.frame)}
+	return call.ask(ctx, c, e, call)
 }
 
 // call is a stream that carries one call. It is an upstream.Opener.
 type call struct {
-	frame []byte
-	ended chan error // takes the first
-
+	stream
 	answer []byte // the reader's
-
-	mu     sync.Mutex
-	stream *http2.Stream
-	left   bool
-}
-
-func (c *call) end(err error) {
-	select {
-	case c.ended <- err:
-	default:
-	}
-}
-
-// leave gives up the stream, or the one that is to come.
-func (c *call) leave() {
-	c.mu.Lock()
-	c.left = true
-	stream := c.stream
-	c.mu.Unlock()
-	if stream != nil {
-		stream.Reset(http2.Cancel)
-	}
-}
-
-// Opened implements upstream.Opener.
-func (c *call) Opened(s *http2.Stream, why *upstream.Failure) {
-	if why != nil {
-		c.end(why)
-		return
-	}
-	c.mu.Lock()
-	c.stream = s
-	left := c.left
-	c.mu.Unlock()
-	if left {
-		s.Reset(http2.Cancel)
-		return
-	}
-	s.SendData(c.frame, true)
 }
 
 // Head implements http2.Sink.
@@ -123,12 +72,6 @@ func (c *call) Data(p []byte, end bool) {
 
 // Trailer implements http2.Sink.
 func (c *call) Trailer(fields []message.Field) { c.finish(fields) }
-
-// Reset implements http2.Sink.
-func (c *call) Reset(why *http2.StreamError) { c.end(why) }
-
-// Drained implements http2.Sink.
-func (c *call) Drained(int) {}
 
 // finish judges the whole answer.
 func (c *call) finish(fields []message.Field) {

@@ -16,14 +16,14 @@ import (
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
 
-// onceHTTP asks for the path on a connection that is there, or a new one.
+// onceHTTP asks for the path by HTTP/1.1, on a connection that is there or a new one.
 func (c *Check) onceHTTP(ctx context.Context, e *upstream.Endpoint) error {
 	until, _ := ctx.Deadline()
 	for {
 		conn := e.Reuse(time.Now())
 		if conn == nil {
 			var why *upstream.Failure
-			if conn, why = e.Connect(until, ctx.Done(), 0); why != nil {
+			if conn, why = e.Connect(until, ctx.Done(), c.connect); why != nil {
 				return why
 			}
 		}
@@ -67,16 +67,22 @@ func (c *Check) judge(body io.Reader, status int) (ended bool, err error) {
 		n += more
 	}
 	ended = errors.Is(err, io.EOF)
-	switch {
-	case err != nil && !ended:
+	if err != nil && !ended {
 		return false, fmt.Errorf("reading the body: %w", err)
+	}
+	return ended, c.accepts(status, buf[:n])
+}
+
+// accepts says what is wrong with an answer, given the begin of its body.
+func (c *Check) accepts(status int, body []byte) error {
+	switch {
 	case len(c.codes) == 0 && !isWell(status),
 		len(c.codes) > 0 && !slices.Contains(c.codes, uint32(status)):
-		return ended, fmt.Errorf("it answers %d", status)
-	case c.body != nil && !c.body.Match(buf[:n]):
-		return ended, errors.New("the body does not match")
+		return fmt.Errorf("it answers %d", status)
+	case c.body != nil && !c.body.Match(body):
+		return errors.New("the body does not match")
 	}
-	return ended, nil
+	return nil
 }
 
 // isWell says whether a status is healthy where nobody said which are. 429 is: who sheds load is there, and is to get less of
@@ -91,7 +97,7 @@ const settle = 200 * time.Millisecond
 
 // onceTCP connects.
 func (c *Check) onceTCP(ctx context.Context, e *upstream.Endpoint) error {
-	conn, err := e.Dial(ctx, upstream.ALPNTCP, 0)
+	conn, err := e.Dial(ctx, upstream.ALPNTCP, c.connect)
 	if err != nil {
 		return err
 	}

@@ -83,15 +83,15 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// judgeOnce checks an endpoint that is served so, which must end in time.
+// judgeOnce checks an endpoint at port 80 that is served so, which must end in time.
 func judgeOnce(t *testing.T, config *meshconfig.HealthCheck, serve func(net.Conn), want string) {
 	t.Helper()
-	c, err := New(config)
+	c, err := New(config, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	err = once(t, c, piped(t, serve))
+	err = once(t, c.At(80), piped(t, serve))
 	if took := time.Since(begun); took > c.Timeout {
 		t.Errorf("it took %v", took)
 	}
@@ -143,7 +143,7 @@ func TestAConnectionIsUsedAgain(t *testing.T) {
 			conns++
 			script(body(200, "ok"))(c)
 		})
-		c, err := New(&meshconfig.HealthCheck{Type: byHTTP})
+		c, err := New(&meshconfig.HealthCheck{Type: byHTTP}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ import (
 func check(t *testing.T, config *meshconfig.HealthCheck) *Check {
 	t.Helper()
 	config.Timeout = 5000
-	c, err := New(config)
+	c, err := New(config, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +66,37 @@ func TestHTTPOverASocket(t *testing.T) {
 	s.Close()
 	if err := once(t, good, e); err == nil {
 		t.Error("a server that has gone is healthy")
+	}
+}
+
+// TestHTTP2OverASocket asks a server that takes HTTP/2 with prior knowledge, and nothing else.
+func TestHTTP2OverASocket(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ready" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		io.WriteString(w, "all is well")
+	}))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	e := acquire(t, registry(t, upstream.Options{}), upstream.Key{Address: netip.MustParseAddrPort(s.Listener.Addr().String())})
+	good := check(t, &meshconfig.HealthCheck{Type: byHTTP, Path: "/ready", Body: "well$", Http2Ports: []uint32{80}})
+	bad := check(t, &meshconfig.HealthCheck{Type: byHTTP, Path: "/other", Http2Ports: []uint32{80}})
+	for range 3 {
+		if err := once(t, good.At(80), e); err != nil {
+			t.Error(err)
+		}
+		if err := once(t, bad.At(80), e); err == nil || !strings.Contains(err.Error(), "it answers 503") {
+			t.Errorf("503: %v", err)
+		}
+	}
+	if n := e.Connections(); n != 1 {
+		t.Errorf("%d connections for six checks", n)
+	}
+	if err := once(t, good, e); err == nil {
+		t.Error("HTTP/1.1 is understood: nothing was shown")
 	}
 }
 

@@ -152,7 +152,7 @@ func (s *Store) configure(b *backend, n *settings) {
 		c.outliers.Configure(n.outlier)
 		c.breaker.Configure(n.limits)
 		c.Endpoints().Cap(n.outlier.Cap())
-		if !proto.Equal(old.section.GetHealthCheck(), n.section.GetHealthCheck()) {
+		if !proto.Equal(old.section.GetHealthCheck(), n.section.GetHealthCheck()) || old.connect != n.connect {
 			s.check(name, c)
 		}
 		s.fill(b, name, c)
@@ -162,7 +162,7 @@ func (s *Store) configure(b *backend, n *settings) {
 // check begins to check the endpoints of a cluster as its settings say, or ends it. The lock is held.
 func (s *Store) check(name clusterName, c *Cluster) {
 	var checker *health.Checker
-	if how := c.settings.Load().checkAt(name.port); how != nil && s.running != nil && c.users > 0 {
+	if how := c.settings.Load().check.At(name.port); how != nil && s.running != nil && c.users > 0 {
 		checker = health.NewChecker(s.running, how, s.pace, rand.Uint64)
 		checker.Update(targets(c.Endpoints()))
 	}

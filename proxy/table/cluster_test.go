@@ -329,6 +329,30 @@ func TestEndpointsAreCheckedAtThePortsThatAreNamed(t *testing.T) {
 	})
 }
 
+func TestAConnectionOfACheckTakesNoLongerThanThatOfARequest(t *testing.T) {
+	inBubble(t, Options{}, func(m *mesh) {
+		m.network.lost = one
+		d := m.three()
+		for _, connect := range []time.Duration{300 * time.Millisecond, 200 * time.Millisecond} {
+			m.clustered(&meshconfig.Cluster{
+				Service: cart, ConnectTimeout: connect.Milliseconds(),
+				HealthCheck: &meshconfig.HealthCheck{Type: meshconfig.HealthCheck_TYPE_GRPC, Interval: 1000},
+			})
+			for range 30 {
+				cluster(d).Use()
+				time.Sleep(time.Second / 3)
+			}
+			m.network.mu.Lock()
+			if took := m.network.took; took != connect {
+				m.Errorf("it was given up on after %v, want %v", took, connect)
+			}
+			m.network.mu.Unlock()
+		}
+		m.clustered()
+		d.Release()
+	})
+}
+
 func TestAClusterThatIsGoneIsCheckedNoMore(t *testing.T) {
 	inBubble(t, Options{}, func(m *mesh) {
 		m.address(cartIP, cart)

@@ -76,17 +76,27 @@ type mesh struct {
 	network   *network
 }
 
-// network connects to every address but those that are down.
+// network connects to every address but those that are down. From one that is lost nothing comes.
 type network struct {
 	mu     sync.Mutex
 	down   map[string]bool
 	dialed map[string]int
+	lost   string
+	took   time.Duration // to give up on the one that is lost, for who did last
 }
 
-func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
+func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	begun := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dialed[address]++
+	if n.lost == address {
+		n.mu.Unlock()
+		<-ctx.Done()
+		n.mu.Lock()
+		n.took = time.Since(begun)
+		return nil, ctx.Err()
+	}
 	if n.down[address] {
 		return nil, errors.New("it is down")
 	}

@@ -4,7 +4,6 @@ package table
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -66,17 +65,9 @@ func newSettings(m *meshconfig.Cluster) (*settings, error) {
 	}
 	n.connect = time.Duration(m.GetConnectTimeout()) * time.Millisecond
 	if m.GetHealthCheck() != nil {
-		n.check, err = health.New(m.GetHealthCheck())
+		n.check, err = health.New(m.GetHealthCheck(), n.connect)
 	}
 	return n, err
-}
-
-// checkAt is how endpoints are asked at a port of the service; nil: they are not.
-func (n *settings) checkAt(port uint16) *health.Check {
-	if ports := n.section.GetHealthCheck().GetPorts(); len(ports) > 0 && !slices.Contains(ports, uint32(port)) {
-		return nil
-	}
-	return n.check
 }
 
 // hashes says whether Sets have a table, which takes a while to make.
