@@ -44,7 +44,7 @@ type sight struct {
 	compile.Effect
 
 	now    time.Time
-	health distribute.Health // of the service that the object is about
+	health distribute.Health // of the service that the object is about, and of its backends
 }
 
 // statusReconciler writes the status of one object of a kind.
@@ -54,7 +54,7 @@ type statusReconciler[T client.Object] struct {
 	leadership *Leadership
 	results    *Results
 	programmed func([]meshconfig.Name) distribute.Programmed
-	health     func(service string) distribute.Health
+	health     func(service string, backends ...string) distribute.Health
 	recorder   events.EventRecorder
 	clock      func() time.Time
 }
@@ -90,7 +90,7 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	if judged != nil {
 		judgement = r.judgement(published, judged)
 		seen = &sight{Effect: published.Effects[judged.origin], now: r.clock()}
-		seen.health = r.health(seen.Service)
+		seen.health = r.health(seen.Service, seen.Backends...)
 	}
 	old := r.kind.status(object)
 	next := r.kind.table.Merge(old, judgement, metav1.NewTime(r.clock()))

@@ -48,7 +48,7 @@ func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
 	c.profiles = c.ownProfiles(profiles)
 	scoped := c.scopePolicies(policies)
 	c.compileMesh()
-	c.compileClusters(scoped)
+	c.compileClusters(scoped, owned)
 	c.compileRoutes(owned)
 	c.compileInbound(scoped)
 	c.compileEndpoints(owned)
@@ -87,6 +87,7 @@ type compilation struct {
 	zones        map[string]string   // of nodes
 	profiles     map[string]*profile // by the key of the service that they own
 	clusters     map[string]*cluster // by the key of the service; nil: nobody says anything about it
+	heirs        map[string][]string // by the key of a root: the backend Services that take its settings, ascending
 }
 
 // sortInput sorts copies of the lists, so that the order of the input does not matter.

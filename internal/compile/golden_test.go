@@ -243,6 +243,9 @@ func effectsText(r *Result) string {
 	for _, o := range sortedOrigins(r.Effects) {
 		e := r.Effects[o]
 		fmt.Fprintf(&b, "%s: %s", o, cmpstd.Or(e.Weights, strconv.Itoa(e.Routes)+" routes"))
+		for _, backend := range e.Backends {
+			fmt.Fprintf(&b, ", backend %s", backend)
+		}
 		for _, end := range e.FaultsEnd {
 			fmt.Fprintf(&b, ", a fault until %s", end.Format(time.RFC3339))
 		}

@@ -77,8 +77,12 @@ func (c *compilation) addInbound(m *membership, made *inbound) {
 		c.shaped(origin, m.name)
 	}
 	for _, svc := range m.services {
-		if p := c.profiles[svc.key]; p != nil && (len(p.spec.Ports) > 0 || p.spec.HealthCheck != nil) {
+		p := c.profiles[svc.key]
+		if p != nil && (len(p.spec.Ports) > 0 || p.spec.HealthCheck != nil) {
 			c.shaped(p.origin, m.name)
+		}
+		if cluster := c.clusters[svc.key]; cluster != nil && cluster.checker != nil && cluster.checker != p {
+			c.shaped(cluster.checker.origin, m.name)
 		}
 	}
 	for _, found := range made.problems {
@@ -164,14 +168,14 @@ func (c *compilation) inboundOf(namespace string, m *membership, s *scoped) *inb
 		in = append(in, p)
 	}
 	for _, svc := range m.services {
-		in = append(in, svc, c.profiles[svc.key], s.services[svc.key])
+		in = append(in, svc, c.profiles[svc.key], c.clusters[svc.key], s.services[svc.key])
 		if list := s.services[svc.key]; list != nil {
 			policies = append(policies, list.list...)
 		}
 	}
 	return remember(c.work, UnitInbound, string(m.name), in, func(before *inbound) *inbound {
 		sortNarrowest(policies)
-		made := newMerge(m, c.profiles, policies, c.options).inbound()
+		made := newMerge(m, c, policies).inbound()
 		if proto.Size(made.section) > meshconfig.MaxPayload {
 			made.close()
 		}

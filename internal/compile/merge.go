@@ -19,13 +19,14 @@ import (
 type merge struct {
 	*membership
 	profiles map[string]*profile
+	clusters map[string]*cluster
 	policies []*activePolicy // narrowest first
 	options  *options
 	found    map[policyProblem]bool
 }
 
-func newMerge(m *membership, profiles map[string]*profile, policies []*activePolicy, o *options) *merge {
-	return &merge{m, profiles, policies, o, map[policyProblem]bool{}}
+func newMerge(m *membership, c *compilation, policies []*activePolicy) *merge {
+	return &merge{m, c.profiles, c.clusters, policies, c.options, map[policyProblem]bool{}}
 }
 
 func (m *merge) inbound() *inbound {
@@ -168,12 +169,18 @@ func (m *merge) allowChecks(out *meshconfig.PortPolicy) {
 		return
 	}
 	for _, s := range m.services {
-		p := m.profiles[s.key]
-		check, ok := checkOf(p)
-		asksHere := func(sp servicePort) bool { return sp.targetOf(m.named) == out.GetPort() && isChecked(p, &sp) }
-		if ok && hasRequests(out.GetProtocol()) && slices.ContainsFunc(s.ports, asksHere) {
+		cluster := m.clusters[s.key]
+		if cluster == nil || cluster.checker == nil {
+			continue
+		}
+		check, ok := checkOf(cluster.checker)
+		asksHere := func(sp servicePort) bool { return sp.targetOf(m.named) == out.GetPort() && cluster.asks(sp.number) }
+		name := cluster.checker.origin.Namespace + "/" + cluster.checker.origin.Name + "/healthCheck"
+		// A pod may be behind a Service and a backend that takes its settings: one rule is enough.
+		allowed := slices.ContainsFunc(out.GetRules(), func(r *meshconfig.AuthorizationRule) bool { return r.GetName() == name })
+		if ok && !allowed && hasRequests(out.GetProtocol()) && slices.ContainsFunc(s.ports, asksHere) {
 			out.Rules = append(out.Rules, &meshconfig.AuthorizationRule{
-				Name: p.origin.Namespace + "/" + p.origin.Name + "/healthCheck", Action: meshconfig.Action_ACTION_ALLOW,
+				Name: name, Action: meshconfig.Action_ACTION_ALLOW,
 				From: []*meshconfig.Caller{{Identities: []string{"*"}}}, To: []*meshconfig.Operation{check},
 			})
 		}

@@ -69,6 +69,9 @@ type Effect struct {
 	Routes int
 	// Service that a ServiceProfile describes, "name.namespace".
 	Service string
+	// Backends of that Service's splits that take their settings from the ServiceProfile where they have none of their own,
+	// "name.namespace", ascending.
+	Backends []string
 	// FaultsEnd is when each fault of a ServiceProfile ends that a port of the service injects, ascending.
 	FaultsEnd []time.Time
 }

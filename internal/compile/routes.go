@@ -38,7 +38,7 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		}
 		if p := c.profiles[s.key]; p != nil {
 			c.shaped(p.origin, name)
-			effect := Effect{Routes: len(p.spec.Routes), Service: s.key, FaultsEnd: faultsEnd(made.section)}
+			effect := Effect{Routes: len(p.spec.Routes), Service: s.key, Backends: c.heirs[s.key], FaultsEnd: faultsEnd(made.section)}
 			if made.tooBig {
 				effect.Routes = 0
 			}

@@ -4,11 +4,10 @@ package compile
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/evaluate"
@@ -44,65 +43,6 @@ func numbers(list []int32) []uint32 {
 		out[i] = uint32(n)
 	}
 	slices.Sort(out)
-	return out
-}
-
-// cluster is how the endpoints of a service are called, and the objects that say so.
-type cluster struct {
-	section *meshconfig.Cluster
-	shapers []Origin
-}
-
-// compileClusters finds out how the endpoints of each service are called that somebody says something about.
-func (c *compilation) compileClusters(s *scoped) {
-	c.clusters = map[string]*cluster{}
-	for _, svc := range c.services {
-		p, lists := c.profiles[svc.key], []*policyList{s.services[svc.key], s.namespaces[svc.namespace], s.mesh}
-		if p == nil && lists[0] == nil && lists[1] == nil && lists[2] == nil {
-			continue
-		}
-		in := c.inputs(svc, p, lists[0], lists[1], lists[2])
-		c.clusters[svc.key] = remember(c.work, unitCluster, svc.key, in, func(*cluster) *cluster {
-			return newCluster(svc, p, lists)
-		})
-	}
-}
-
-// newCluster makes that of a service, or nil if nobody says anything. A profile decides before the policies, of which
-// the lists are given narrowest first.
-func newCluster(svc *service, p *profile, lists []*policyList) *cluster {
-	out := &cluster{section: &meshconfig.Cluster{Service: svc.key}}
-	var balancing *v1alpha1.LoadBalancing
-	var outlier *v1alpha1.OutlierDetection
-	if p != nil {
-		balancing, outlier = p.spec.LoadBalancing, p.spec.OutlierDetection
-		out.section.ConnectTimeout = milliseconds(p.spec.ConnectTimeout, 0)
-		out.section.Breaker, out.section.HealthCheck = newBreaker(p.spec.CircuitBreaker), healthCheckOf(p, svc)
-	}
-	if !proto.Equal(out.section, &meshconfig.Cluster{Service: svc.key}) || balancing != nil || outlier != nil {
-		out.shapers = append(out.shapers, p.origin)
-	}
-	for _, list := range lists {
-		if list == nil {
-			continue
-		}
-		for _, policy := range list.list {
-			takes := false
-			if balancing == nil && policy.has.loadBalancing {
-				balancing, takes = policy.spec.LoadBalancing, true
-			}
-			if outlier == nil && policy.has.outlierDetection {
-				outlier, takes = policy.spec.OutlierDetection, true
-			}
-			if takes {
-				out.shapers = append(out.shapers, policy.origin)
-			}
-		}
-	}
-	out.section.Balancing, out.section.Outlier = newBalancing(balancing), newOutlier(outlier)
-	if len(out.shapers) == 0 {
-		return nil
-	}
 	return out
 }
 
@@ -194,27 +134,35 @@ func newHealthCheck(h *v1alpha1.HealthCheck, service string) *meshconfig.HealthC
 	return out
 }
 
-// healthCheckOf is the check of a service, or nil if none of its ports is asked.
+// healthCheckOf is the check of a service by its own profile, or nil if none of its ports is asked.
 func healthCheckOf(p *profile, svc *service) *meshconfig.HealthCheck {
-	check := newHealthCheck(p.spec.HealthCheck, svc.key)
-	if check == nil {
+	if p.spec.HealthCheck == nil {
 		return nil
 	}
+	at := map[uint32]meshconfig.Protocol{}
 	for i := range svc.ports {
-		port := &svc.ports[i]
-		if !isChecked(p, port) {
-			continue
-		}
-		check.Ports = append(check.Ports, port.number)
-		if p.spec.HealthCheck.HTTP != nil && isHTTP2(protocolOf(port, p)) {
-			check.Http2Ports = append(check.Http2Ports, port.number)
+		if port := &svc.ports[i]; isChecked(p, port) {
+			at[port.number] = protocolOf(port, p)
 		}
 	}
-	switch len(check.GetPorts()) {
-	case 0:
+	return healthCheckAt(p, svc, at)
+}
+
+// healthCheckAt is the check of a profile for a service at these ports of it, which speak that; nil if there are none. The
+// host is that of the Service that the profile describes, for a backend too: it is what callers ask for.
+func healthCheckAt(p *profile, svc *service, at map[uint32]meshconfig.Protocol) *meshconfig.HealthCheck {
+	if len(at) == 0 {
 		return nil
-	case len(svc.ports):
-		check.Ports = nil
+	}
+	check := newHealthCheck(p.spec.HealthCheck, p.service(p.spec.Service.Name))
+	ports := slices.Sorted(maps.Keys(at))
+	for _, port := range ports {
+		if p.spec.HealthCheck.HTTP != nil && isHTTP2(at[port]) {
+			check.Http2Ports = append(check.Http2Ports, port)
+		}
+	}
+	if len(ports) < len(svc.ports) {
+		check.Ports = ports
 	}
 	return check
 }
@@ -223,10 +171,11 @@ func healthCheckOf(p *profile, svc *service) *meshconfig.HealthCheck {
 // it may speak what the check does.
 func isChecked(p *profile, port *servicePort) bool {
 	h := p.spec.HealthCheck
-	if len(h.Ports) > 0 && !slices.Contains(h.Ports, int32(port.number)) {
-		return false
-	}
-	protocol := protocolOf(port, p)
+	return (len(h.Ports) == 0 || slices.Contains(h.Ports, int32(port.number))) && mayAnswer(h, protocolOf(port, p))
+}
+
+// mayAnswer says whether a port of a protocol may speak what a check does.
+func mayAnswer(h *v1alpha1.HealthCheck, protocol meshconfig.Protocol) bool {
 	switch {
 	case h.HTTP != nil:
 		return hasRequests(protocol)

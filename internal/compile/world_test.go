@@ -163,6 +163,9 @@ func (w *world) split(namespace, app string) *v1alpha1.TrafficSplit {
 	for i := range 1 + w.r.IntN(2) {
 		gen.Backend(pick(w, apps...), int32(w.r.IntN(3)))(s)
 		s.Spec.Backends[i].Name = fmt.Sprintf("b%d", i)
+		if w.r.IntN(4) == 0 {
+			gen.BackendPort(pick[int32](w, 80, 81))(s)
+		}
 	}
 	if w.r.IntN(3) == 0 {
 		gen.SplitPort(pick[int32](w, 80, 81, 82))(s)

@@ -127,9 +127,19 @@ func (t *tracker) sumHealth() bool {
 	return changed
 }
 
-// Health returns what proxies see of a service "name.namespace", some seconds old. It is complete on the leader only.
-func (n *Node) Health(service string) Health {
+// Health returns what proxies see of a service "name.namespace", some seconds old, with what is ejected of backends that it
+// is divided among. It is complete on the leader only.
+func (n *Node) Health(service string, backends ...string) Health {
 	n.tracker.mu.Lock()
 	defer n.tracker.mu.Unlock()
-	return n.tracker.health[service]
+	out := n.tracker.health[service]
+	most := len(out.Ejected) + out.MoreEjected
+	for _, name := range backends {
+		h := n.tracker.health[name]
+		out.Ejected = slices.Concat(out.Ejected, h.Ejected)
+		most = max(most, len(h.Ejected)+h.MoreEjected)
+	}
+	out.Ejected = slices.Compact(slices.Sorted(slices.Values(out.Ejected))) // a pod may be behind several of them
+	out.MoreEjected = max(0, most-len(out.Ejected))
+	return out
 }

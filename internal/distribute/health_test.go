@@ -89,6 +89,37 @@ func TestTheLeaderPutsTogetherWhatAllProxiesSee(t *testing.T) {
 	await(t, "a replica passes on that all is well", func() bool { return leader.sum(checkout) == "[] and 0 more, 0 short of budget" })
 }
 
+// A pod may be behind a Service and a backend that it is divided among, and is one then.
+func TestWhatIsEjectedOfBackendsIsShownWithTheirRoot(t *testing.T) {
+	tr := newTracker(newHub(nil))
+	tr.connect(1, "pod", 1)
+	tr.setHealth(1, "pod", map[string]*controlapi.ServiceHealth{
+		checkout:  {Service: checkout, Ejected: []string{"10.0.0.2:80"}, BudgetExhausted: true},
+		"v1.shop": {Service: "v1.shop", Ejected: []string{"10.0.0.1:80", "10.0.0.2:80"}, MoreEjected: 3, BudgetExhausted: true},
+		"v2.shop": {Service: "v2.shop", Ejected: []string{"10.0.0.3:80"}},
+	})
+	tr.sumHealth()
+	n := &Node{tracker: tr}
+	for name, c := range map[string]struct {
+		backends []string
+		want     string
+	}{
+		"the Service alone":                          {nil, "[10.0.0.2:80] and 0 more, 1 short of budget"},
+		"a backend of which more is out":             {[]string{"v1.shop"}, "[10.0.0.1:80 10.0.0.2:80] and 3 more, 1 short of budget"},
+		"two of them, and one that all is well with": {[]string{"v1.shop", "v2.shop", "v3.shop"}, "[10.0.0.1:80 10.0.0.2:80 10.0.0.3:80] and 2 more, 1 short of budget"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := n.Health(checkout, c.backends...)
+			if got := fmt.Sprintf("%v and %d more, %d short of budget", h.Ejected, h.MoreEjected, h.Exhausted); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+	if again := n.Health("v1.shop").Ejected; !slices.Equal(again, []string{"10.0.0.1:80", "10.0.0.2:80"}) {
+		t.Errorf("asking has changed what is known: %v", again)
+	}
+}
+
 // A stream to a leader begins with all that pods see.
 func TestANewLeaderHearsOfWhatIsAmiss(t *testing.T) {
 	tr, leader := newTracker(newHub(nil)), newTracker(newHub(nil))

@@ -5,6 +5,7 @@ package pipeline
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,6 +221,47 @@ func TestChecksPassPolicies(t *testing.T) {
 			t.Errorf("got %v in spite of the policy", a)
 		}
 		return checks("passed")+checks("failed") >= 2
+	})
+	if n := checks("failed"); n != 0 {
+		t.Errorf("%v checks failed", n)
+	}
+}
+
+// What is said of a Service holds for the backend that takes its requests, in the proxies of callers and of the backend.
+func TestASplitTurnsNothingOfAProfileOff(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	m.apply(service("cart", 1), service("cart-v2", 2))
+	m.run(pod("web", 1, 1), pod("cart", 2, 1), pod("cart-v2", 3, 1), pod("cart-v2", 3, 2), pod("cart-v2", 3, 3))
+	second, one := v1alpha1.Duration("1s"), int32(1)
+	profile := gen.ServiceProfile(namespace, "cart", "cart", gen.Check("/healthz"))
+	profile.Spec.HealthCheck.Interval, profile.Spec.HealthCheck.UnhealthyThreshold = &second, &one
+	profile.Spec.LoadBalancing = gen.Balancing(v1alpha1.BalancingConsistentHash, v1alpha1.HashKey{By: "Header", Name: "X-User"})
+	m.apply(profile, gen.TrafficSplit(namespace, "cart", "cart", gen.Backend("cart-v2", 1)))
+	m.settle()
+	web := m.workload("shop/web-1")
+	c := web.client()
+	for user := range 10 {
+		var by []string
+		for range 5 {
+			a, _ := c.exchange("http://cart.shop/", "X-User", fmt.Sprint(user))
+			by = append(by, a.by)
+		}
+		if by = slices.Compact(by); len(by) != 1 || !strings.HasPrefix(by[0], "cart-v2-") {
+			t.Errorf("user %d was served by %v, want one pod of the backend", user, by)
+		}
+	}
+	m.apply(gen.MeshPolicy(namespace, "closed", gen.ForService("cart-v2"), gen.Authorize(v1alpha1.ActionDeny)))
+	m.settle()
+	checks := func(result string) float64 {
+		return web.sidecar().metric("heddle_health_checks_total", "result="+result, "service=cart-v2.shop")
+	}
+	before := checks("passed")
+	await(t, "checks are made of the backend", func() bool {
+		if a := c.get("http://cart.shop/"); !refusedFor("denied")(a) {
+			t.Errorf("got %v in spite of the policy", a)
+		}
+		return checks("passed") >= before+2 || checks("failed") > 0
 	})
 	if n := checks("failed"); n != 0 {
 		t.Errorf("%v checks failed", n)
