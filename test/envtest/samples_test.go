@@ -15,11 +15,14 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	"github.com/heddle-mesh/heddle/internal/compile"
 )
 
 const (
@@ -35,6 +38,9 @@ func TestSamplesAreAccepted(t *testing.T) {
 	for _, file := range sampleFiles(t) {
 		for _, obj := range decode(t, readFile(t, filepath.Join(samplesDir, file))) {
 			kinds[obj.GetKind()]++
+			for _, err := range judged(t, obj) {
+				t.Errorf("%s: the operator would refuse: %v", file, err)
+			}
 			// All go to one namespace, so that two of one name are seen.
 			obj.SetNamespace(namespace)
 			if err := api.Create(t.Context(), obj, client.FieldValidation("Strict")); err != nil {
@@ -47,6 +53,31 @@ func TestSamplesAreAccepted(t *testing.T) {
 			t.Errorf("no sample shows a %s", kind)
 		}
 	}
+}
+
+// judged is what the operator's own rules find wrong with an object, beyond what the schema says.
+func judged(t *testing.T, obj *unstructured.Unstructured) field.ErrorList {
+	t.Helper()
+	switch kind := obj.GetKind(); kind {
+	case v1alpha1.KindTrafficSplit:
+		return compile.ValidateTrafficSplit(typed[v1alpha1.TrafficSplit](t, obj))
+	case v1alpha1.KindServiceProfile:
+		return compile.ValidateServiceProfile(typed[v1alpha1.ServiceProfile](t, obj))
+	case v1alpha1.KindMeshPolicy:
+		return compile.ValidateMeshPolicy(typed[v1alpha1.MeshPolicy](t, obj), "heddle-system")
+	default:
+		t.Errorf("%s %s is of no kind of ours", kind, obj.GetName())
+		return nil
+	}
+}
+
+func typed[T any](t *testing.T, obj *unstructured.Unstructured) *T {
+	t.Helper()
+	out := new(T)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(obj.Object, out, true); err != nil {
+		t.Fatalf("%s %s: %v", obj.GetKind(), obj.GetName(), err)
+	}
+	return out
 }
 
 func TestEverySampleIsInTheKustomization(t *testing.T) {
@@ -109,6 +140,9 @@ func TestExamplesOfTheDocsAreAccepted(t *testing.T) {
 			}
 			for _, obj := range decode(t, []byte(block)) {
 				examples++
+				for _, err := range judged(t, obj) {
+					t.Errorf("%s, %s %s: the operator would refuse: %v", page, obj.GetKind(), obj.GetName(), err)
+				}
 				obj.SetNamespace("default")
 				if err := tryCreate(t, obj); err != nil {
 					t.Errorf("%s, %s %s: %v", page, obj.GetKind(), obj.GetName(), err)
