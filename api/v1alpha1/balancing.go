@@ -40,14 +40,16 @@ type LoadBalancing struct {
 	Hash []HashKey `json:"hash,omitempty"`
 
 	// slowStart is how long a new endpoint takes from a tenth of its share to all
-	// of it, at most 15m. Absent: none.
+	// of it, at most 15m. It does nothing beside ConsistentHash: a key belongs to
+	// its endpoint from the first moment. Absent: none.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('15m')",message="loadBalancing.slowStart must be at most 15m"
 	SlowStart *Duration `json:"slowStart,omitempty"`
 
 	// locality says whether endpoints of the caller's own zone are preferred.
 	// PreferZone: they are while enough of them are well; what they cannot take
-	// spills over to other zones. Ignore: zones do not matter. Default: PreferZone.
+	// spills over to other zones. Ignore: zones do not matter. It does nothing
+	// beside ConsistentHash, which takes no account of zones. Default: PreferZone.
 	// +optional
 	// +kubebuilder:validation:Enum=PreferZone;Ignore
 	Locality string `json:"locality,omitempty"`

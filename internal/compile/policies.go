@@ -164,6 +164,9 @@ func (c *compilation) resolveTarget(p *policy) {
 			c.report.unresolved(p.origin, v1alpha1.ReasonPortNotFound, "%s: Service %q has no TCP port %d (%s)", path, s.name, port, portList(s))
 		}
 	}
+	if of := c.profiles[s.key]; carriesNone(s, of) {
+		c.resolveHash(p.origin, p.spec.LoadBalancing, s, of)
+	}
 	if port := p.spec.TargetRef.Port; port != nil {
 		check("spec.targetRef.port", *port)
 	}

@@ -104,15 +104,62 @@ func (c *compilation) resolveProfile(p, owner *profile) {
 	c.resolveMirrors(p, s)
 	c.resolveFaults(p, owner, s)
 	c.resolveCheck(p, s)
-	if len(p.spec.Routes) > 0 && len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
+	if !carriesNone(s, owner) {
+		return
+	}
+	c.resolveHash(p.origin, p.spec.LoadBalancing, s, owner)
+	if bounds := boundsOfRequests(p.spec.CircuitBreaker); len(bounds) > 0 {
+		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.circuitBreaker: no port of Service %q carries requests (%s), so that nothing is bounded by %s: use maxConnections or endpoint.maxConnections, or declare a port as HTTP1, HTTP2 or GRPC",
+			s.name, protocolList(s, owner), strings.Join(bounds, ", "))
+	}
+	if len(p.spec.Routes) > 0 {
 		c.report.unresolved(p.origin, v1alpha1.ReasonProtocolMismatch, "spec.routes: no port of Service %q carries requests (%s): declare one as HTTP1, HTTP2 or GRPC, or remove the routes",
 			s.name, protocolList(s, owner))
 	}
 }
 
+// carriesNone says whether a Service has ports, of which none carries requests.
+func carriesNone(s *service, of *profile) bool {
+	return len(s.ports) > 0 && !slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, of)) })
+}
+
+// resolveHash reports keys of a profile or a policy that are in requests, for a Service that carries none.
+func (c *compilation) resolveHash(origin Origin, b *v1alpha1.LoadBalancing, s *service, of *profile) {
+	if b == nil {
+		return
+	}
+	for i, key := range b.Hash {
+		if hashKeys[key.By] != meshconfig.HashKey_BY_SOURCE_IP {
+			c.report.unresolved(origin, v1alpha1.ReasonProtocolMismatch, "spec.loadBalancing.hash[%d].by: no port of Service %q carries requests (%s), so that there are no headers, cookies and queries: use Source, or declare a port as HTTP1, HTTP2 or GRPC",
+				i, s.name, protocolList(s, of))
+		}
+	}
+}
+
+// boundsOfRequests are the fields of a breaker that bound requests, and not connections.
+func boundsOfRequests(b *v1alpha1.CircuitBreaker) []string {
+	if b == nil {
+		return nil
+	}
+	var out []string
+	add := func(name string, set bool) {
+		if set {
+			out = append(out, name)
+		}
+	}
+	add("maxPending", b.MaxPending != nil)
+	add("maxRequests", b.MaxRequests != nil)
+	add("maxRetries", b.MaxRetries != nil)
+	if b.Endpoint != nil {
+		add("endpoint.maxRequests", b.Endpoint.MaxRequests != nil)
+		add("endpoint.adaptive", b.Endpoint.Adaptive)
+	}
+	return out
+}
+
 // resolveFaults reports faults of a profile that nothing can be injected by, since no port carries requests.
 func (c *compilation) resolveFaults(p, owner *profile, s *service) {
-	if len(s.ports) == 0 || slices.ContainsFunc(s.ports, func(port servicePort) bool { return hasRequests(protocolOf(&port, owner)) }) {
+	if !carriesNone(s, owner) {
 		return
 	}
 	for i := range p.spec.Faults {

@@ -21,11 +21,13 @@ type LoadBalancingApplyConfiguration struct {
 	// request without any gets an endpoint at random. At most 4.
 	Hash []HashKeyApplyConfiguration `json:"hash,omitempty"`
 	// slowStart is how long a new endpoint takes from a tenth of its share to all
-	// of it, at most 15m. Absent: none.
+	// of it, at most 15m. It does nothing beside ConsistentHash: a key belongs to
+	// its endpoint from the first moment. Absent: none.
 	SlowStart *apiv1alpha1.Duration `json:"slowStart,omitempty"`
 	// locality says whether endpoints of the caller's own zone are preferred.
 	// PreferZone: they are while enough of them are well; what they cannot take
-	// spills over to other zones. Ignore: zones do not matter. Default: PreferZone.
+	// spills over to other zones. Ignore: zones do not matter. It does nothing
+	// beside ConsistentHash, which takes no account of zones. Default: PreferZone.
 	Locality *string `json:"locality,omitempty"`
 }
 
