@@ -4,6 +4,7 @@ package compile
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -63,7 +64,11 @@ func validateTrafficSplit(spec *v1alpha1.TrafficSplitSpec) field.ErrorList {
 		errs = append(errs, field.NotFound(specPath.Child("active"), spec.Active))
 	}
 	errs = append(errs, validateStickiness(specPath.Child("stickiness"), spec.Stickiness)...)
-	return append(errs, validateSplitRules(spec.Rules, names)...)
+	errs = append(errs, validateSplitRules(spec.Rules, names)...)
+	if len(errs) > 0 {
+		return errs
+	}
+	return splitLastWord(spec)
 }
 
 func validateSplitRules(rules []v1alpha1.SplitRule, backends sets.Set[string]) field.ErrorList {
@@ -226,5 +231,5 @@ func truncate(s string) string {
 	if len(s) <= limit {
 		return s
 	}
-	return s[:limit] + "..."
+	return strings.ToValidUTF8(s[:limit], "") + "..."
 }

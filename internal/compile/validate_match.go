@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/evaluate"
+	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
 var (
@@ -140,8 +142,13 @@ func validatePath(path *field.Path, p *v1alpha1.PathMatch) field.ErrorList {
 		return errs
 	}
 	// The code that the proxies run has the last word.
-	if err := evaluate.CheckPath(compilePath(p)); err != nil {
+	compiled := compilePath(p)
+	if err := evaluate.CheckPath(compiled); err != nil {
 		return field.ErrorList{field.Invalid(path.Child("value"), truncate(p.Value), err.Error())}
+	}
+	if n := len(compiled.GetValue()); n > meshconfig.MaxValue {
+		return field.ErrorList{field.Invalid(path.Child("value"), truncate(p.Value), fmt.Sprintf(
+			"must be at most %d bytes once escaped as in requests: this is %d, for each byte of what is not ASCII turns into %%XX", meshconfig.MaxValue, n))}
 	}
 	return nil
 }

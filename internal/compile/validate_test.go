@@ -64,16 +64,17 @@ func TestValidateTrafficSplit(t *testing.T) {
 		"a rule with a backend twice": {"spec.rules[0].weights[1].backend", "Duplicate", func(s *v1alpha1.TrafficSplit) {
 			s.Spec.Rules[0].Weights = append(s.Spec.Rules[0].Weights, s.Spec.Rules[0].Weights...)
 		}},
-		"a rule of weights of 0":  {"spec.rules[0].weights", "above 0", func(s *v1alpha1.TrafficSplit) { *s.Spec.Rules[0].Weights[0].Weight = 0 }},
-		"a rule without weights":  {"spec.rules[0].weights", "1 at least", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules[0].Weights = nil }},
-		"a rule without matches":  {"spec.rules[0].matches", "1 at least", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules[0].Matches = nil }},
-		"a rule twice":            {"spec.rules[1].name", "Duplicate", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules = append(s.Spec.Rules, s.Spec.Rules[0]) }},
-		"an empty match":          {at, "set at least one of", match(func(m *v1alpha1.RequestMatch) { *m = v1alpha1.RequestMatch{} })},
-		"a path without a slash":  {at + ".path.value", "not a path", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "cart" })},
-		"a path with a query":     {at + ".path.value", "not a path", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "/cart?x" })},
-		"an empty path":           {at + ".path.value", "empty", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "" })},
-		"a path of another type":  {at + ".path.type", "Unsupported", match(func(m *v1alpha1.RequestMatch) { m.Path.Type = "Glob" })},
-		"a path that is too long": {at + ".path.value", "Too long", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "/" + strings.Repeat("a", 1024) })},
+		"a rule of weights of 0":            {"spec.rules[0].weights", "above 0", func(s *v1alpha1.TrafficSplit) { *s.Spec.Rules[0].Weights[0].Weight = 0 }},
+		"a rule without weights":            {"spec.rules[0].weights", "1 at least", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules[0].Weights = nil }},
+		"a rule without matches":            {"spec.rules[0].matches", "1 at least", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules[0].Matches = nil }},
+		"a rule twice":                      {"spec.rules[1].name", "Duplicate", func(s *v1alpha1.TrafficSplit) { s.Spec.Rules = append(s.Spec.Rules, s.Spec.Rules[0]) }},
+		"an empty match":                    {at, "set at least one of", match(func(m *v1alpha1.RequestMatch) { *m = v1alpha1.RequestMatch{} })},
+		"a path without a slash":            {at + ".path.value", "not a path", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "cart" })},
+		"a path with a query":               {at + ".path.value", "not a path", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "/cart?x" })},
+		"an empty path":                     {at + ".path.value", "empty", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "" })},
+		"a path of another type":            {at + ".path.type", "Unsupported", match(func(m *v1alpha1.RequestMatch) { m.Path.Type = "Glob" })},
+		"a path that is too long":           {at + ".path.value", "Too long", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "/" + strings.Repeat("a", 1024) })},
+		"a path that escapes make too long": {at + ".path.value", "at most 4096 bytes", match(func(m *v1alpha1.RequestMatch) { m.Path.Value = "/" + strings.Repeat("道", 456) })},
 		"an expression that is broken": {at + ".path.value", "RE2", match(func(m *v1alpha1.RequestMatch) {
 			*m.Path = v1alpha1.PathMatch{Type: v1alpha1.PathMatchRegex, Value: "(a"}
 		})},

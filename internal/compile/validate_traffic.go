@@ -82,20 +82,38 @@ func validateStickiness(path *field.Path, s *v1alpha1.Stickiness) field.ErrorLis
 	return lastWord(path.Child("name"), s.Name, &meshconfig.ServicePort{Stickiness: newStickiness(s)})
 }
 
-// lastWord gives it to the code that the proxies run. What was checked before names its field; this says of the rest
-// what it is about.
+// lastWord gives it to the code that the proxies run, and that keeps a section back which they would refuse. What was
+// checked before names its field; this says of the rest what it is about.
 func lastWord(path *field.Path, value string, port *meshconfig.ServicePort) field.ErrorList {
-	port.Backends = []*meshconfig.WeightedBackend{{Name: "any", Service: "any.own", Port: 80, Weight: 1}}
-	if _, err := evaluate.NewRouter(port); err != nil {
+	const service = "any.own"
+	port.Port, port.Protocol = 80, meshconfig.Protocol_PROTOCOL_HTTP
+	port.Backends = []*meshconfig.WeightedBackend{{Name: "any", Service: service, Port: 80, Weight: 1}}
+	_, err := evaluate.NewRouter(port)
+	if err == nil {
+		section := &meshconfig.Routes{Service: service, Ports: []*meshconfig.ServicePort{port}}
+		err = meshconfig.Validate(meshconfig.RoutesName(service), section)
+	}
+	if err != nil {
 		return field.ErrorList{field.Invalid(path, truncate(value), err.Error())}
 	}
 	return nil
 }
 
+// splitLastWord asks for it about the rules of a split that is valid otherwise.
+func splitLastWord(spec *v1alpha1.TrafficSplitSpec) field.ErrorList {
+	var errs field.ErrorList
+	s := &split{spec: spec, origin: Origin{Namespace: "own"}}
+	for i, rule := range splitRules(s, backendsOf(s, 80), &naming{"own", "mesh"}) {
+		port := &meshconfig.ServicePort{Rules: []*meshconfig.SplitRule{rule}}
+		errs = append(errs, lastWord(specPath.Child("rules").Index(i), rule.GetName(), port)...)
+	}
+	return errs
+}
+
 // profileLastWord asks for it about the routes and faults of a profile that is valid otherwise.
 func profileLastWord(spec *v1alpha1.ServiceProfileSpec) field.ErrorList {
 	var errs field.ErrorList
-	p, names := &profile{spec: spec}, &naming{"own", "mesh"}
+	p, names := &profile{spec: spec, origin: Origin{Namespace: "own", Name: "any"}}, &naming{"own", "mesh"}
 	for i := range spec.Routes {
 		port := &meshconfig.ServicePort{Routes: []*meshconfig.Route{newRoute(p, &spec.Routes[i], 80, names)}}
 		errs = append(errs, lastWord(specPath.Child("routes").Index(i), spec.Routes[i].Name, port)...)

@@ -162,6 +162,9 @@ func TestValidateFilters(t *testing.T) {
 		"a redirect to what is no path": {to + ".path.value", "must be a path", redirect(func(r *v1alpha1.Redirect) {
 			r.Path.Value = "/a?b"
 		})},
+		"a rewrite that no proxy would take": {"spec.routes[0]", "rewrite_path of 5000 bytes", filters(func(f *v1alpha1.Filters) {
+			f.Rewrite.Path.Value = "/" + strings.Repeat("a", 4999)
+		})},
 		"a redirect of what is rewritten": {at + ".redirect", "goes nowhere", filters(func(f *v1alpha1.Filters) { f.Redirect = &v1alpha1.Redirect{Scheme: "https"} })},
 		"a prefix where none is matched": {at + ".rewrite.path.type", "type Prefix in each match", func(p *v1alpha1.ServiceProfile) {
 			p.Spec.Routes[0].Matches[0].Path.Type = v1alpha1.PathMatchExact

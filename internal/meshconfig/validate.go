@@ -18,6 +18,7 @@ import (
 const (
 	MaxEndpoints    = 4096 // of one shard
 	MaxShards       = 1 << 16
+	MaxValue        = 4096 // of a path or the value of a header, in bytes
 	maxRoots        = 64
 	maxRootBytes    = 1 << 13
 	maxNetworks     = 1024
@@ -38,8 +39,7 @@ const (
 	maxZoneHints    = 64
 	maxListed       = 4096 // identities, namespaces, ports, methods or paths of one rule's entry
 	maxLabel        = 63
-	maxWord         = 600  // names of rules and IDs
-	maxValue        = 4096 // a path or the value of a header
+	maxWord         = 600 // names of rules and IDs
 	maxRegex        = 1024
 	MaxWeight       = 1_000_000
 	maxMilliseconds = 1 << 53 // of a date or a duration

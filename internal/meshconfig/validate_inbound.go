@@ -130,8 +130,8 @@ func validateOperation(o *Operation) error {
 		}
 	}
 	for _, p := range o.GetPaths() {
-		if p != "*" && !strings.HasPrefix(p, "/") || len(p) > maxValue {
-			return fmt.Errorf("path %.80q: want * or a path that starts with a slash, of at most %d bytes", p, maxValue)
+		if p != "*" && !strings.HasPrefix(p, "/") || len(p) > MaxValue {
+			return fmt.Errorf("path %.80q: want * or a path that starts with a slash, of at most %d bytes", p, MaxValue)
 		}
 	}
 	return nil

@@ -192,7 +192,7 @@ func validateWho(m *Match) error {
 func validateValue(h *HeaderMatch) error {
 	switch h.GetType() {
 	case HeaderMatch_TYPE_EXACT:
-		return checkLengths(maxValue, field[string]{"value", h.GetValue()})
+		return checkLengths(MaxValue, field[string]{"value", h.GetValue()})
 	case HeaderMatch_TYPE_REGEX:
 		return checkRegex(h.GetValue())
 	default:
@@ -203,8 +203,8 @@ func validateValue(h *HeaderMatch) error {
 func validatePath(p *PathMatch) error {
 	switch p.GetType() {
 	case PathMatch_TYPE_EXACT, PathMatch_TYPE_PREFIX:
-		if !strings.HasPrefix(p.GetValue(), "/") || len(p.GetValue()) > maxValue {
-			return fmt.Errorf("value %.80q: want a path that starts with a slash, of at most %d bytes", p.GetValue(), maxValue)
+		if !strings.HasPrefix(p.GetValue(), "/") || len(p.GetValue()) > MaxValue {
+			return fmt.Errorf("value %.80q: want a path that starts with a slash, of at most %d bytes", p.GetValue(), MaxValue)
 		}
 		return nil
 	case PathMatch_TYPE_REGEX:

@@ -55,7 +55,7 @@ func validateHealthCheck(h *HealthCheck) error {
 	if err := checkTimes(field[int64]{"interval", h.GetInterval()}, field[int64]{"timeout", h.GetTimeout()}); err != nil {
 		return err
 	}
-	if err := checkLengths(maxValue, field[string]{"path", h.GetPath()}); err != nil {
+	if err := checkLengths(MaxValue, field[string]{"path", h.GetPath()}); err != nil {
 		return err
 	}
 	if err := checkLengths(maxWord, field[string]{"host", h.GetHost()}, field[string]{"grpc_service", h.GetGrpcService()}); err != nil {
@@ -109,7 +109,7 @@ func validateFilters(f *Filters) error {
 		return err
 	}
 	if err := checkLengths(
-		maxValue, field[string]{"rewrite_path", f.GetRewritePath().GetValue()}, field[string]{"redirect.path", r.GetPath().GetValue()},
+		MaxValue, field[string]{"rewrite_path", f.GetRewritePath().GetValue()}, field[string]{"redirect.path", r.GetPath().GetValue()},
 	); err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func checkHeaders(what string, headers []*HeaderValue) error {
 		if !isToken(h.GetName()) {
 			return fmt.Errorf("%s[%d]: name %.80q: want a token", what, i, h.GetName())
 		}
-		if err := checkLengths(maxValue, field[string]{"value", h.GetValue()}); err != nil {
+		if err := checkLengths(MaxValue, field[string]{"value", h.GetValue()}); err != nil {
 			return fmt.Errorf("%s[%d]: %w", what, i, err)
 		}
 	}
