@@ -109,14 +109,18 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 
 // judgement is what is known of an object, for conditions.
 func (r *statusReconciler[T]) judgement(p *Published, j *judged) conditions.Judgement {
-	out := conditions.Judgement{Generation: j.origin.Generation}
+	shaped := p.Shaped[j.origin]
+	out := conditions.Judgement{Generation: j.origin.Generation, Shaped: len(shaped) > 0}
 	for _, f := range j.findings {
 		out.Verdicts = append(out.Verdicts, conditions.Verdict{
 			Condition: f.Condition, Status: f.Status, Reason: f.Reason, Message: f.Message,
 		})
 	}
-	far := r.programmed(p.Shaped[j.origin])
-	out.Progress = conditions.Progress{Subscribed: far.Subscribed, Acked: far.Acked, More: far.MoreNacks}
+	far := r.programmed(shaped)
+	out.Progress = conditions.Progress{Subscribed: far.Subscribed, Acked: far.Acked, More: far.MoreUnpublished + far.MoreNacks}
+	for _, why := range far.Unpublished {
+		out.Progress.Unpublished = append(out.Progress.Unpublished, why.Error())
+	}
 	for _, nack := range far.Nacks {
 		pod := nack.PodUID
 		if known, ok := p.Pod(nack.PodUID); ok {

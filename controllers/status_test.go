@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/conditions"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
+	"github.com/heddle-mesh/heddle/internal/signedconfig"
 	"github.com/heddle-mesh/heddle/test/gen"
 )
 
@@ -108,6 +110,62 @@ func splitStatus(o client.Object) v1alpha1.Status  { return o.(*v1alpha1.Traffic
 func policyStatus(o client.Object) v1alpha1.Status { return o.(*v1alpha1.MeshPolicy).Status.Status }
 func profileStatus(o client.Object) v1alpha1.Status {
 	return o.(*v1alpha1.ServiceProfile).Status.Status
+}
+
+// refusing signs all but one section.
+type refusing struct {
+	*signedconfig.Signer
+
+	section meshconfig.Name
+}
+
+func (r refusing) Sign(st *signedconfig.Statement) ([]byte, error) {
+	if st.Section == string(r.section) {
+		return nil, errors.New("the test does not sign it")
+	}
+	return r.Signer.Sign(st)
+}
+
+func TestWhatIsNotPublishedIsNotReady(t *testing.T) {
+	i := newInstallation(t)
+	shop := newNamespace(t, nil)
+	split := gen.TrafficSplit(shop, "checkout", "checkout", gen.Backend("v1", 1))
+	profile := gen.ServiceProfile(shop, "checkout", "checkout", gen.Route("all", ""))
+	other := gen.ServiceProfile(shop, "v1", "v1", gen.Route("all", ""))
+	create(t, service(shop, "checkout"), service(shop, "v1"), split, profile, other)
+	r := i.start(t)
+	becomes := func(want, says string, generation int64) {
+		t.Helper()
+		for o, status := range map[client.Object]func(client.Object) v1alpha1.Status{split: splitStatus, profile: profileStatus} {
+			eventually(t, func() string {
+				s := status(get(t, o))
+				if got := line(s.Conditions); !strings.Contains(got, want) || splitStatus(split).ObservedGeneration != generation {
+					return fmt.Sprintf("got  %s\nwant %s of generation %d", got, want, generation)
+				}
+				if ready := s.Conditions[4]; !strings.Contains(ready.Message, says) {
+					return "Ready says " + ready.Message
+				}
+				return ""
+			})
+		}
+	}
+	becomes("Programmed=True(NoSubscribers) Ready=True(Ready)", "", 1)
+	signer, routes := r.leadership.Signers.Current(), meshconfig.RoutesName("checkout."+shop)
+	if err := r.leadership.Publisher().SetSigner(refusing{signer, routes}); err == nil {
+		t.Fatal("the section is signed")
+	}
+	*get(t, split).Spec.Backends[0].Weight = 2
+	if err := api.Update(t.Context(), split); err != nil {
+		t.Fatal(err)
+	}
+	becomes("Programmed=False(NotPublished) Ready=False(NotPublished)", "section "+string(routes)+": the test does not sign it", 2)
+	if got := line(profileStatus(get(t, other)).Conditions); !strings.Contains(got, "Ready=True") {
+		t.Errorf("what shaped another section: %s", got)
+	}
+	if err := r.leadership.Publisher().SetSigner(signer); err != nil {
+		t.Fatal(err)
+	}
+	becomes("Programmed=True(NoSubscribers) Ready=True(Ready)", "", 2)
 }
 
 func TestTheOldestOwnsAServiceAndIsFollowedByTheNext(t *testing.T) {

@@ -83,8 +83,12 @@ const (
 	// ReasonNacked says that a proxy refused the config and kept its last good
 	// one; the message names the pod and its reason. Status False.
 	ReasonNacked = "Nacked"
+	// ReasonNotPublished says that the operator keeps the newest config back, since
+	// no proxy would take it or it could not be signed; the message names the
+	// section and why. Status False.
+	ReasonNotPublished = "NotPublished"
 	// ReasonNotInForce says that there is nothing to program, because the object
-	// is not accepted or in conflict. Status False.
+	// is not accepted, or conflicts leave nothing of it. Status False.
 	ReasonNotInForce = "NotInForce"
 )
 

@@ -23,10 +23,15 @@ type merge struct {
 	policies []*activePolicy // narrowest first
 	options  *options
 	found    map[policyProblem]bool
+	counts   map[*activePolicy]bool // those of which something is in the section
+	losers   map[*activePolicy]bool // of a conflict
 }
 
 func newMerge(m *membership, c *compilation, policies []*activePolicy) *merge {
-	return &merge{m, c.profiles, c.clusters, policies, c.options, map[policyProblem]bool{}}
+	return &merge{
+		membership: m, profiles: c.profiles, clusters: c.clusters, policies: policies, options: c.options,
+		found: map[policyProblem]bool{}, counts: map[*activePolicy]bool{}, losers: map[*activePolicy]bool{},
+	}
 }
 
 func (m *merge) inbound() *inbound {
@@ -36,7 +41,7 @@ func (m *merge) inbound() *inbound {
 	}
 	made.plaintext = plaintextOf(made.section)
 	for _, p := range m.policies {
-		if p.has.mtls || p.has.authorization || p.has.rateLimits {
+		if m.shapes(p) {
 			made.origins = append(made.origins, p.origin)
 		}
 	}
@@ -47,6 +52,19 @@ func (m *merge) inbound() *inbound {
 		return cmp.Or(compareOrigins(a.origin, b.origin), cmp.Compare(a.message, b.message))
 	})
 	return made
+}
+
+// shapes says whether a policy has a part in the section. What others override has; of one that loses a conflict something
+// must be left.
+func (m *merge) shapes(p *activePolicy) bool {
+	switch {
+	case p.has.rateLimits: // they add up
+		return true
+	case m.losers[p]:
+		return m.counts[p]
+	default:
+		return p.has.mtls || p.has.authorization
+	}
 }
 
 // ports are the containers' ports that Services send to or policies name, ascending.
@@ -152,6 +170,7 @@ func (m *merge) policyAt(port uint32) *meshconfig.PortPolicy {
 				continue
 			}
 			if compiled := m.rule(p, rule, out); compiled != nil {
+				m.counts[p] = true
 				out.Rules = append(out.Rules, compiled)
 			}
 		}
@@ -219,7 +238,9 @@ func (m *merge) decider(port uint32, section string, sets func(*activePolicy) bo
 		case !sets(p) || !m.reaches(p, port):
 		case decider == nil:
 			decider = p
+			m.counts[p] = true
 		case p.rank() == decider.rank():
+			m.losers[p] = true
 			m.found[policyProblem{origin: p.origin, conflict: true, problem: problem{v1alpha1.ReasonConflicted, fmt.Sprintf(
 				"spec.%s: the older %s (%s) decides on workloads that both apply to: have the targets not overlap", section, decider.origin, decider.spec.TargetRef)}}] = true
 		}

@@ -31,7 +31,8 @@ func (t Table) Merge(old v1alpha1.Status, j Judgement, now metav1.Time) v1alpha1
 		return next
 	}
 	judged := t.judge(j.Verdicts)
-	programmed := j.Progress.condition(t.inForce(judged))
+	inForce := j.inForce(judged)
+	programmed := j.Progress.condition(inForce)
 	ready := t.summarize(judged, programmed)
 	all := append(slices.Clone(judged), programmed, ready)
 	if stalled, ok := t.stalled(judged); ok {
@@ -42,7 +43,7 @@ func (t Table) Merge(old v1alpha1.Status, j Judgement, now metav1.Time) v1alpha1
 		all[i].Message = bounded(all[i].Message)
 	}
 	next := v1alpha1.Status{ObservedGeneration: j.Generation, Conditions: keepTimes(old.Conditions, all, now)}
-	if t.inForce(judged) {
+	if inForce {
 		next.Programmed = fmt.Sprintf("%d/%d", j.Progress.Acked, j.Progress.Subscribed)
 	}
 	return next
@@ -72,11 +73,11 @@ func (t Table) judge(verdicts []Verdict) []metav1.Condition {
 	return out
 }
 
-// inForce says whether anything of the judged generation reaches proxies: it is accepted and in no conflict. What a
-// reference lacks takes only its own share.
-func (t Table) inForce(judged []metav1.Condition) bool {
+// inForce says whether anything of the judged generation reaches proxies, or would if there were any: it is accepted, and
+// a conflict has left something of it. What a reference lacks takes only its own share.
+func (j *Judgement) inForce(judged []metav1.Condition) bool {
 	return meta.IsStatusConditionTrue(judged, v1alpha1.ConditionAccepted) &&
-		!meta.IsStatusConditionTrue(judged, v1alpha1.ConditionConflicted)
+		(j.Shaped || !meta.IsStatusConditionTrue(judged, v1alpha1.ConditionConflicted))
 }
 
 // summarize is Ready: what holds it back first, in the order of the table.
@@ -118,12 +119,12 @@ func (p Progress) condition(inForce bool) metav1.Condition {
 	case !inForce:
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotInForce
 		c.Message = "this generation of the object is not in force"
+	case len(p.Unpublished) > 0:
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotPublished
+		c.Message += ": not published, so that proxies keep what they have: " + p.faults()
 	case len(p.Refusals) > 0:
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNacked
-		c.Message += ": " + strings.Join(p.Refusals, "; ")
-		if p.More > 0 {
-			c.Message += fmt.Sprintf("; and %d more", p.More)
-		}
+		c.Message += ": " + p.faults()
 	case p.Subscribed == 0:
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonNoSubscribers
 		c.Message = "no connected proxy uses it at the moment"
@@ -133,6 +134,15 @@ func (p Progress) condition(inForce bool) metav1.Condition {
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonProgrammed
 	}
 	return c
+}
+
+// faults lists what holds the sections back.
+func (p Progress) faults() string {
+	all := strings.Join(slices.Concat(p.Unpublished, p.Refusals), "; ")
+	if p.More > 0 {
+		all += fmt.Sprintf("; and %d more", p.More)
+	}
+	return all
 }
 
 // keepTimes gives each condition the time at which its status last changed.

@@ -83,6 +83,14 @@ func TestMerge(t *testing.T) {
 				"Conflicted=False NoConflict", "Programmed=False Nacked", "Ready=False Nacked"),
 			"1/2 proxies: pod shop/web-0 refused mesh: payload; and 4 more",
 		},
+		"one that the operator keeps back": {
+			conditions.Judgement{Generation: 3, Shaped: true, Progress: conditions.Progress{
+				Subscribed: 12, Unpublished: []string{"section routes/checkout.shop/*: too long"}, Refusals: []string{"pod shop/web-0 refused mesh: payload"},
+			}},
+			lines(`generation 3, programmed "0/12"`, "Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs",
+				"Conflicted=False NoConflict", "Programmed=False NotPublished", "Ready=False NotPublished"),
+			"0/12 proxies: not published, so that proxies keep what they have: section routes/checkout.shop/*: too long; pod shop/web-0 refused mesh: payload",
+		},
 		"an invalid one": {
 			conditions.Judgement{Generation: 3, Verdicts: []conditions.Verdict{invalid}},
 			lines(`generation 3, programmed ""`, "Accepted=False Invalid", "ResolvedRefs=True ResolvedRefs",
@@ -100,6 +108,26 @@ func TestMerge(t *testing.T) {
 			lines(`generation 3, programmed ""`, "Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs",
 				"Conflicted=True Conflicted", "Programmed=False NotInForce", "Ready=False Conflicted"),
 			"shop/older owns it",
+		},
+		"the loser of a part": {
+			conditions.Judgement{Generation: 3, Shaped: true, Verdicts: []conditions.Verdict{conflict}, Progress: conditions.Progress{Subscribed: 2, Acked: 2}},
+			lines(`generation 3, programmed "2/2"`, "Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs",
+				"Conflicted=True Conflicted", "Programmed=True Programmed", "Ready=False Conflicted"),
+			"shop/older owns it",
+		},
+		"the loser of a part whose rest a proxy refused": {
+			conditions.Judgement{Generation: 3, Shaped: true, Verdicts: []conditions.Verdict{conflict}, Progress: conditions.Progress{
+				Subscribed: 2, Acked: 1, Refusals: []string{"pod shop/web-0 refused mesh: payload"},
+			}},
+			lines(`generation 3, programmed "1/2"`, "Accepted=True Accepted", "ResolvedRefs=True ResolvedRefs",
+				"Conflicted=True Conflicted", "Programmed=False Nacked", "Ready=False Conflicted"),
+			"shop/older owns it",
+		},
+		"an invalid one that runs on its last good spec": {
+			conditions.Judgement{Generation: 3, Shaped: true, Verdicts: []conditions.Verdict{invalid}},
+			lines(`generation 3, programmed ""`, "Accepted=False Invalid", "ResolvedRefs=True ResolvedRefs",
+				"Conflicted=False NoConflict", "Programmed=False NotInForce", "Ready=False Invalid", "Stalled=True Invalid"),
+			"spec.rules[0]: no",
 		},
 		"one with many faults": {
 			conditions.Judgement{Generation: 3, Verdicts: []conditions.Verdict{conflict, missing, invalid, {

@@ -58,15 +58,18 @@ type Verdict struct {
 
 // Progress says how far the sections that an object shaped have come.
 type Progress struct {
-	Subscribed int      // connected proxies that use any of them
-	Acked      int      // of those, the ones that hold the newest of all they use
-	Refusals   []string // "pod shop/web-0 refused routes/checkout.shop/*: <reason>"
-	More       int      // refusals that are not listed
+	Subscribed int // connected proxies that use any of them
+	Acked      int // of those, the ones that hold the newest of all they use
+	// Unpublished are sections whose newest version is kept back: "section routes/checkout.shop/*: <reason>".
+	Unpublished []string
+	Refusals    []string // "pod shop/web-0 refused routes/checkout.shop/*: <reason>"
+	More        int      // of the two, what is not listed
 }
 
 // Judgement is what is known of an object: what compile found in one generation of its spec, and how far that has come.
 type Judgement struct {
 	Generation int64 // of the spec that was judged; 0: none yet
+	Shaped     bool  // it had a part in a section
 	Verdicts   []Verdict
 	Progress   Progress
 }

@@ -150,7 +150,9 @@ func (n *Node) leader() *Publisher {
 func (n *Node) Hub() *Hub { return n.hub }
 
 // Programmed says how far sections have come. It is complete on the leader only.
-func (n *Node) Programmed(names []meshconfig.Name) Programmed { return n.tracker.programmed(names) }
+func (n *Node) Programmed(names []meshconfig.Name) Programmed {
+	return n.tracker.programmed(names, n.leader().unpublished(names))
+}
 
 // Changed is received from, by one receiver, when Programmed may have changed since the last time.
 func (n *Node) Changed() <-chan struct{} { return n.tracker.changed }

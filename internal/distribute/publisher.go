@@ -62,7 +62,7 @@ type Publisher struct {
 	counter  uint64
 	known    map[meshconfig.Name]*published
 	demand   map[meshconfig.Name]struct{} // of known: on demand
-	failed   map[meshconfig.Name]struct{} // could not be signed the last time; they are not absent
+	failed   map[meshconfig.Name]error    // why a section is not what it should be: absent or of an older version
 	asked    map[meshconfig.Name]struct{} // before the first Publish
 	synced   bool
 }
@@ -83,7 +83,7 @@ func NewPublisher(opts PublisherOptions) *Publisher {
 		opts: opts, signer: opts.Signer,
 		known:  make(map[meshconfig.Name]*published),
 		demand: make(map[meshconfig.Name]struct{}),
-		failed: make(map[meshconfig.Name]struct{}),
+		failed: make(map[meshconfig.Name]error),
 		asked:  make(map[meshconfig.Name]struct{}),
 	}
 }
@@ -102,7 +102,7 @@ func (p *Publisher) Publish(sections map[meshconfig.Name]proto.Message) error {
 	}
 	var changed []meshconfig.Name
 	for name, m := range sections {
-		if old := p.known[name]; old == nil || old.message != m || old.renewals != p.renewals {
+		if old := p.known[name]; old == nil || old.message != m || old.renewals != p.renewals || p.failed[name] != nil {
 			changed = append(changed, name)
 		}
 	}
@@ -135,7 +135,11 @@ func (p *Publisher) SetSigner(s Signer) error {
 	}
 	var errs []error
 	for name, k := range p.known {
+		why := p.failed[name]
 		errs = append(errs, p.publish(name, k.message))
+		if why != nil {
+			p.failed[name] = why // what was signed anew is still the older version
+		}
 	}
 	var tombstones []meshconfig.Name
 	p.hub.each(func(e *Entry) {
@@ -152,6 +156,23 @@ func (p *Publisher) SetSigner(s Signer) error {
 // Term returns epoch and term of all that the publisher signs.
 func (p *Publisher) Term() signedconfig.Serial {
 	return signedconfig.Serial{Epoch: p.opts.Epoch, Term: p.opts.Term}
+}
+
+// unpublished returns why those of sections are not published that should be; each error names its section. A nil
+// publisher, which is that of a relay, knows of none.
+func (p *Publisher) unpublished(names []meshconfig.Name) map[meshconfig.Name]error {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make(map[meshconfig.Name]error)
+	for _, name := range names {
+		if why := p.failed[name]; why != nil {
+			out[name] = why
+		}
+	}
+	return out
 }
 
 // bind gives the publisher its hub; nil takes it away.
@@ -190,16 +211,19 @@ func (p *Publisher) publish(name meshconfig.Name, m proto.Message) error {
 	digest := st.Digest()
 	if old := p.known[name]; old != nil && old.digest == digest && old.renewals == p.renewals {
 		old.message = m
+		delete(p.failed, name)
 		return nil
 	}
 	err := meshconfig.Validate(name, m)
 	if err == nil {
-		err = p.sign(st)
+		if err = p.sign(st); err != nil {
+			err = fmt.Errorf("section %s: %w", name, err)
+		}
 	}
 	if err != nil {
-		p.failed[name] = struct{}{}
+		p.failed[name] = err
 		p.counters.update(func(c *Counters) { c.Failed++ })
-		return fmt.Errorf("section %s is not published: %w", name, err)
+		return fmt.Errorf("not published: %w", err)
 	}
 	delete(p.failed, name)
 	p.known[name] = &published{message: m, digest: digest, renewals: p.renewals}

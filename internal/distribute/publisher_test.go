@@ -4,6 +4,7 @@ package distribute
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -256,7 +257,7 @@ func TestASectionThatCannotBeSignedKeepsItsLastVersion(t *testing.T) {
 	shop := w.shop()
 	d.watch(meshconfig.RoutesName(checkout))
 	check(t, d.Publish(shop))
-	first := d.hub.Get(meshconfig.RoutesName(checkout))
+	first, good := d.hub.Get(meshconfig.RoutesName(checkout)), shop[meshconfig.RoutesName(checkout)]
 	shop[meshconfig.RoutesName(checkout)] = routes("other.shop", 1) // not the service of its name
 	shop[meshconfig.MeshName] = &meshconfig.Mesh{TrustDomain: domain, WorkloadRoots: [][]byte{w.workload.Certificate.Raw}}
 	if err := d.Publish(shop); err == nil {
@@ -265,9 +266,31 @@ func TestASectionThatCannotBeSignedKeepsItsLastVersion(t *testing.T) {
 	if e := d.hub.Get(meshconfig.RoutesName(checkout)); e != first {
 		t.Errorf("the routes are %+v: want the last good ones", e)
 	}
+	keptBack := func() string {
+		why := d.unpublished([]meshconfig.Name{meshconfig.RoutesName(checkout), meshconfig.MeshName})
+		if len(why) > 1 || why[meshconfig.MeshName] != nil {
+			t.Errorf("unpublished: %v: want the routes at most", why)
+		}
+		return fmt.Sprint(why[meshconfig.RoutesName(checkout)])
+	}
+	const reason = `section routes/checkout.shop/*: service "other.shop": want that of the name`
+	if why := keptBack(); why != reason {
+		t.Errorf("kept back for %q: want %q", why, reason)
+	}
+	check(t, d.SetSigner(w.config.Signer(t, time.Now(), time.Now().Add(2*time.Hour))))
+	if why := keptBack(); why != reason {
+		t.Errorf("after another signer has signed the last good ones: kept back for %q", why)
+	}
 	if _, signed, _ := d.counted(func() { _ = d.Publish(shop) }); signed != 0 {
 		t.Errorf("signed %d: want 0, the mesh section was published before", signed)
 	}
+	bad := shop[meshconfig.RoutesName(checkout)]
+	shop[meshconfig.RoutesName(checkout)] = good
+	check(t, d.Publish(shop))
+	if why := keptBack(); why != "<nil>" {
+		t.Errorf("what was published before is there again: still kept back for %q", why)
+	}
+	shop[meshconfig.RoutesName(checkout)] = bad
 	never := meshconfig.RoutesName("never.shop")
 	shop[never] = routes("other.shop", 1)
 	_ = d.Publish(shop)

@@ -4,6 +4,7 @@ package distribute
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// maxNacks bounds the nacks of one answer.
+// maxNacks bounds the nacks of one answer, and the sections that are not published.
 const maxNacks = 10
 
 // Programmed says how far a set of sections has come.
@@ -21,6 +22,10 @@ type Programmed struct {
 	Acked      int    // of those, the pods that hold the newest version of all of the sections that they subscribe to
 	Nacks      []Nack // refusals of a newest version, by pod and section; at most ten
 	MoreNacks  int    // that are not listed
+	// Unpublished says why the newest version of a section is kept back, so that no pod holds it; the errors name their
+	// sections and are sorted by them. At most ten.
+	Unpublished     []error
+	MoreUnpublished int // that are not listed
 }
 
 // Nack is one proxy's refusal of one section.
@@ -200,12 +205,16 @@ func (t *tracker) unset(uid string, pod *tracked, sub meshconfig.Name) {
 	}
 }
 
-// programmed counts the pods that subscribe to sections. A section that the hub does not have counts for nothing.
-func (t *tracker) programmed(names []meshconfig.Name) Programmed {
+// programmed counts the pods that subscribe to sections. Nobody holds the newest version of one that is unpublished. Any
+// other that the hub does not have counts for nothing.
+func (t *tracker) programmed(names []meshconfig.Name, unpublished map[meshconfig.Name]error) Programmed {
 	current := make(map[meshconfig.Name][32]byte, len(names))
 	for _, name := range names {
-		if e := t.hub.Get(name); e != nil {
+		switch e := t.hub.Get(name); {
+		case e != nil:
 			current[name] = e.Digest
+		case unpublished[name] != nil:
+			current[name] = [32]byte{}
 		}
 	}
 	t.mu.Lock()
@@ -216,7 +225,7 @@ func (t *tracker) programmed(names []meshconfig.Name) Programmed {
 		sub := name.Subscription()
 		for uid := range t.bySub[sub] {
 			h := t.pods[uid].subs[sub][name]
-			behind[uid] = behind[uid] || !h.acked || h.digest != digest
+			behind[uid] = behind[uid] || !h.acked || h.digest != digest || unpublished[name] != nil
 			if h.nacked && h.nackDigest == digest {
 				nacks = append(nacks, Nack{PodUID: uid, Section: name, Reason: h.nack})
 			}
@@ -231,5 +240,10 @@ func (t *tracker) programmed(names []meshconfig.Name) Programmed {
 	slices.SortFunc(nacks, func(a, b Nack) int { return cmp.Or(cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.Section, b.Section)) })
 	out.Nacks = nacks[:min(len(nacks), maxNacks)]
 	out.MoreNacks = len(nacks) - len(out.Nacks)
+	sections := slices.Sorted(maps.Keys(unpublished))
+	for _, name := range sections[:min(len(sections), maxNacks)] {
+		out.Unpublished = append(out.Unpublished, unpublished[name])
+	}
+	out.MoreUnpublished = len(sections) - len(out.Unpublished)
 	return out
 }

@@ -3,6 +3,7 @@
 package distribute
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -55,9 +56,47 @@ func TestAPodCountsOnceAndForAllItSubscribesTo(t *testing.T) {
 		{func() { tr.unsubscribe(1, "one", "mesh") }, 0, 0},
 	} {
 		step.do()
-		if p := tr.programmed(names); p.Acked != step.acked || p.Subscribed != step.all {
+		if p := tr.programmed(names, nil); p.Acked != step.acked || p.Subscribed != step.all {
 			t.Errorf("step %d: %d of %d: want %d of %d", i, p.Acked, p.Subscribed, step.acked, step.all)
 		}
+	}
+}
+
+func TestNobodyHoldsWhatIsNotPublished(t *testing.T) {
+	kept, never := meshconfig.Name("routes/a.b/*"), meshconfig.Name("routes/c.b/*")
+	names := []meshconfig.Name{"mesh", kept, never}
+	tr := newTracker(hubOf("mesh", kept))
+	subscribe := func(owner uint64, uid string, names ...meshconfig.Name) {
+		tr.connect(owner, uid, 1)
+		for _, name := range names {
+			tr.subscribe(owner, uid, name, holdings{name: {digest: digestOf(1)}})
+		}
+	}
+	subscribe(1, "one", "mesh")
+	subscribe(2, "two", "mesh", kept)
+	subscribe(3, "three", "mesh", never)
+	for what, tc := range map[string]struct {
+		unpublished map[meshconfig.Name]error
+		acked       int
+		reasons     string
+	}{
+		"all is published":                           {nil, 3, "[]"},
+		"an older version of one is":                 {map[meshconfig.Name]error{kept: errors.New("too long")}, 2, "[too long]"},
+		"and one never was":                          {map[meshconfig.Name]error{never: errors.New("no key"), kept: errors.New("too long")}, 1, "[too long no key]"},
+		"one that never was, and that some wait for": {map[meshconfig.Name]error{never: errors.New("no key")}, 2, "[no key]"},
+	} {
+		p := tr.programmed(names, tc.unpublished)
+		if p.Acked != tc.acked || p.Subscribed != 3 || fmt.Sprint(p.Unpublished) != tc.reasons || p.MoreUnpublished != 0 {
+			t.Errorf("%s: %+v: want %d of 3, and %s", what, p, tc.acked, tc.reasons)
+		}
+	}
+	many := map[meshconfig.Name]error{}
+	for i := range 2 * maxNacks {
+		name := meshconfig.RoutesName(fmt.Sprintf("s%02d.b", i))
+		many[name] = errors.New(string(name))
+	}
+	if p := tr.programmed(names, many); len(p.Unpublished) != maxNacks || p.MoreUnpublished != maxNacks || p.Unpublished[0].Error() != "routes/s00.b/*" {
+		t.Errorf("%v and %d more: want the first %d", p.Unpublished, p.MoreUnpublished, maxNacks)
 	}
 }
 
@@ -70,7 +109,7 @@ func TestNacksAreSortedAndBounded(t *testing.T) {
 		tr.nack(uint64(i), uid, "mesh", digestOf(1), "no")
 	}
 	tr.nack(0, podUID(0), "mesh", digestOf(3), "of a version that is not the newest")
-	p := tr.programmed([]meshconfig.Name{"mesh"})
+	p := tr.programmed([]meshconfig.Name{"mesh"}, nil)
 	if len(p.Nacks) != maxNacks || p.MoreNacks != maxNacks-1 || p.Nacks[0].PodUID != podUID(1) {
 		t.Errorf("%d nacks from %s and %d more: want %d from %s and %d more",
 			len(p.Nacks), p.Nacks[0].PodUID, p.MoreNacks, maxNacks, podUID(1), maxNacks-1)
@@ -123,7 +162,7 @@ func TestReportsTellTheLeaderAll(t *testing.T) {
 		leader.apply(source, replica.report())
 		leader.expire(time.Time{}.Add(lostGrace))
 		for _, name := range names {
-			if a, b := fmt.Sprint(replica.programmed([]meshconfig.Name{name})), fmt.Sprint(leader.programmed([]meshconfig.Name{name})); a != b {
+			if a, b := fmt.Sprint(replica.programmed([]meshconfig.Name{name}, nil)), fmt.Sprint(leader.programmed([]meshconfig.Name{name}, nil)); a != b {
 				t.Fatalf("seed %d, section %s: the replica counts %s, the leader %s", seed, name, a, b)
 			}
 		}
@@ -140,7 +179,7 @@ func TestAReportOfAPodThatMovedOnIsStale(t *testing.T) {
 			Sections: []*controlapi.SectionReport{{Name: "mesh", Digest: d[:]}},
 		}}
 	}
-	counted := func() int { return tr.programmed([]meshconfig.Name{"mesh"}).Acked }
+	counted := func() int { return tr.programmed([]meshconfig.Name{"mesh"}, nil).Acked }
 	tr.apply(from, report(1, false, false))
 	if counted() != 0 {
 		t.Error("a change of a pod that nobody told of counts")

@@ -147,10 +147,14 @@ var tables = map[string]conditions.Table{
 
 // judgement is what is known of an object, for conditions.
 func (r *reporter) judgement(result *compile.Result, origin compile.Origin, verdicts []conditions.Verdict) conditions.Judgement {
-	far := r.control.node.Programmed(result.Shaped[origin])
+	shaped := result.Shaped[origin]
+	far := r.control.node.Programmed(shaped)
 	j := conditions.Judgement{
-		Generation: origin.Generation, Verdicts: verdicts,
-		Progress: conditions.Progress{Subscribed: far.Subscribed, Acked: far.Acked, More: far.MoreNacks},
+		Generation: origin.Generation, Shaped: len(shaped) > 0, Verdicts: verdicts,
+		Progress: conditions.Progress{Subscribed: far.Subscribed, Acked: far.Acked, More: far.MoreUnpublished + far.MoreNacks},
+	}
+	for _, why := range far.Unpublished {
+		j.Progress.Unpublished = append(j.Progress.Unpublished, why.Error())
 	}
 	for _, nack := range far.Nacks {
 		pod := nack.PodUID

@@ -244,7 +244,7 @@ func TestSpecPagesNameEveryReason(t *testing.T) {
 		v1alpha1.ReasonAccepted, v1alpha1.ReasonInvalid, v1alpha1.ReasonPending, v1alpha1.ReasonResolvedRefs,
 		v1alpha1.ReasonServiceNotFound, v1alpha1.ReasonPortNotFound, v1alpha1.ReasonProtocolMismatch,
 		v1alpha1.ReasonNoConflict, v1alpha1.ReasonConflicted, v1alpha1.ReasonProgrammed, v1alpha1.ReasonNoSubscribers,
-		v1alpha1.ReasonNacked, v1alpha1.ReasonNotInForce, v1alpha1.ReasonReady,
+		v1alpha1.ReasonNacked, v1alpha1.ReasonNotPublished, v1alpha1.ReasonNotInForce, v1alpha1.ReasonReady,
 	}
 	more := map[string][]string{
 		"trafficsplit":   {v1alpha1.ReasonBackendNotFound},
