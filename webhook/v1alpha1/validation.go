@@ -6,6 +6,8 @@ package v1alpha1
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,6 +47,7 @@ func serviceProfiles() *validator[*v1alpha1.ServiceProfile] {
 	return &validator[*v1alpha1.ServiceProfile]{
 		kind:     v1alpha1.KindServiceProfile,
 		validate: compile.ValidateServiceProfile,
+		warn:     warnOfFaults,
 		spec:     func(o *v1alpha1.ServiceProfile) any { return &o.Spec },
 	}
 }
@@ -63,12 +66,13 @@ func meshPolicies(operatorNamespace string) *validator[*v1alpha1.MeshPolicy] {
 type validator[T client.Object] struct {
 	kind     string
 	validate func(T) field.ErrorList
+	warn     func(o T, now time.Time) admission.Warnings // of what is valid and hardly meant; nil: of nothing
 	spec     func(T) any
 }
 
 // ValidateCreate refuses an object that is wrong by itself. What it refers to may come later.
 func (v *validator[T]) ValidateCreate(_ context.Context, object T) (admission.Warnings, error) {
-	return nil, v.judge(object)
+	return v.judge(object)
 }
 
 // ValidateUpdate judges a changed spec only: an object that got in before a rule was there can still be labelled, and
@@ -77,7 +81,7 @@ func (v *validator[T]) ValidateUpdate(_ context.Context, before, after T) (admis
 	if apiequality.Semantic.DeepEqual(v.spec(before), v.spec(after)) {
 		return nil, nil
 	}
-	return nil, v.judge(after)
+	return v.judge(after)
 }
 
 // ValidateDelete lets everything go.
@@ -85,10 +89,32 @@ func (v *validator[T]) ValidateDelete(context.Context, T) (admission.Warnings, e
 	return nil, nil
 }
 
-func (v *validator[T]) judge(object T) error {
-	faults := v.validate(object)
-	if len(faults) == 0 {
-		return nil
+func (v *validator[T]) judge(object T) (admission.Warnings, error) {
+	if faults := v.validate(object); len(faults) > 0 {
+		return nil, apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind(v.kind).GroupKind(), object.GetName(), faults)
 	}
-	return apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind(v.kind).GroupKind(), object.GetName(), faults)
+	if v.warn == nil {
+		return nil, nil
+	}
+	return v.warn(object, time.Now()), nil
+}
+
+// longFault is how far ahead the end of a fault may be without a word.
+const longFault = 30 * 24 * time.Hour
+
+// warnOfFaults warns of faults that are over already and of those that seem to have no end. Both are valid: the first are
+// there after every fault, and how long practice lasts is for its owner to say.
+func warnOfFaults(o *v1alpha1.ServiceProfile, now time.Time) admission.Warnings {
+	var out admission.Warnings
+	for i, f := range o.Spec.Faults {
+		at := field.NewPath("spec", "faults").Index(i).Child("expiresAt")
+		end := f.ExpiresAt.UTC().Format(time.RFC3339)
+		switch {
+		case !f.ExpiresAt.After(now):
+			out = append(out, fmt.Sprintf("%s: fault %s ended at %s, so that it injects nothing: set a later date, or take it out", at, f.Name, end))
+		case f.ExpiresAt.After(now.Add(longFault)):
+			out = append(out, fmt.Sprintf("%s: fault %s ends at %s only, more than 30 days from now: set an earlier date unless that is meant", at, f.Name, end))
+		}
+	}
+	return out
 }

@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
@@ -38,6 +40,11 @@ func TestWhatCELCannotSayIsRefused(t *testing.T) {
 		"a policy for the mesh elsewhere": {
 			v1alpha1.KindMeshPolicy, "default", `{targetRef: {kind: Mesh}, mtls: {mode: Strict}}`,
 			[]string{"spec.targetRef.kind", operatorNamespace},
+		},
+		"a path whose escapes the proxies find too long": {
+			v1alpha1.KindServiceProfile, "default",
+			`{service: {name: checkout}, routes: [{name: all, matches: [{path: {type: Prefix, value: /` + strings.Repeat("道", 456) + `}}]}]}`,
+			[]string{"spec.routes[0].matches[0].path.value", "at most 4096 bytes"},
 		},
 		"a split":   {v1alpha1.KindTrafficSplit, "default", `{service: {name: checkout}, backends: [{name: v1, service: {name: v1}}]}`, nil},
 		"a profile": {v1alpha1.KindServiceProfile, "default", `{service: {name: checkout}, routes: [{name: all}]}`, nil},
@@ -87,6 +94,55 @@ func TestAnUpdateIsJudgedOnlyIfItChangesTheSpec(t *testing.T) {
 	}
 	if _, err := v.ValidateDelete(t.Context(), mesh()); err != nil {
 		t.Errorf("deletion of a wrong object: %v", err)
+	}
+}
+
+func TestFaultsThatAreHardlyMeantAreWarnedOf(t *testing.T) {
+	now := time.Now()
+	for what, tc := range map[string]struct {
+		in   time.Duration
+		want string // words of the warning; "": none
+	}{
+		"it is over":                    {-time.Hour, "so that it injects nothing: set a later date, or take it out"},
+		"it ends soon":                  {time.Hour, ""},
+		"it ends within the month":      {29 * 24 * time.Hour, ""},
+		"its year has a typing mistake": {100 * 365 * 24 * time.Hour, "more than 30 days from now: set an earlier date"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			end := now.Add(tc.in).UTC().Format(time.RFC3339)
+			profile := func(percent int) *v1alpha1.ServiceProfile {
+				return object(t, "", "default", fmt.Sprintf(`{service: {name: web}, faults: [{name: slow, percent: %d, delay: 1s, expiresAt: %q}]}`,
+					percent, end)).(*v1alpha1.ServiceProfile)
+			}
+			v := serviceProfiles()
+			created, err := v.ValidateCreate(t.Context(), profile(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			updated, err := v.ValidateUpdate(t.Context(), profile(1), profile(2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, got := range []admission.Warnings{created, updated} {
+				text := strings.Join(got, "\n")
+				if tc.want == "" {
+					if text != "" {
+						t.Errorf("warned of it: %s", text)
+					}
+					continue
+				}
+				for _, words := range []string{"spec.faults[0].expiresAt: fault slow", end, tc.want} {
+					if len(got) != 1 || !strings.Contains(text, words) || len(text) > 256 {
+						t.Errorf("warnings %q: want one of at most 256 bytes that says %q", got, words)
+					}
+				}
+			}
+			labelled := profile(1)
+			labelled.Labels = map[string]string{"a": "b"}
+			if got, err := v.ValidateUpdate(t.Context(), profile(1), labelled); err != nil || len(got) > 0 {
+				t.Errorf("a label alone: %q, %v", got, err)
+			}
+		})
 	}
 }
 
