@@ -3,7 +3,8 @@
 package v1alpha1
 
 // CircuitBreaker bounds what each proxy has under way to the Service. What is over
-// a bound is refused at once. Absent bounds are those of the proxy.
+// a bound is refused at once. An absent bound bounds nothing; the limits of a proxy
+// as a whole hold beside it.
 type CircuitBreaker struct {
 	// maxConnections that are open to all endpoints, 1 to 1000000.
 	// +optional

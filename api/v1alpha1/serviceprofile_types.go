@@ -85,8 +85,8 @@ type ServiceProfileSpec struct {
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 
-	// circuitBreaker bounds what each proxy has under way. Absent: the bounds of
-	// the proxy.
+	// circuitBreaker bounds what each proxy has under way. Absent: no
+	// bounds but the limits of a proxy as a whole.
 	// +optional
 	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
 

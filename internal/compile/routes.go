@@ -38,14 +38,23 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		}
 		if p := c.profiles[s.key]; p != nil {
 			c.shaped(p.origin, name)
-			effect := Effect{Routes: len(p.spec.Routes), Service: s.key, Backends: c.heirs[s.key], FaultsEnd: faultsEnd(made.section)}
-			if made.tooBig {
-				effect.Routes = 0
+			c.result.Effects[p.origin] = Effect{
+				Routes: countRoutes(made.section), Service: s.key, Backends: c.heirs[s.key], FaultsEnd: faultsEnd(made.section),
 			}
-			c.result.Effects[p.origin] = effect
 			c.reportSize(p.origin, made.tooBig && len(p.spec.Routes)+len(p.spec.Faults) > 0, "spec.routes, spec.faults")
 		}
 	}
+}
+
+// countRoutes returns how many routes a section has; one that several ports have counts once.
+func countRoutes(section *meshconfig.Routes) int {
+	names := map[string]struct{}{}
+	for _, port := range section.GetPorts() {
+		for _, r := range port.GetRoutes() {
+			names[r.GetName()] = struct{}{}
+		}
+	}
+	return len(names)
 }
 
 // faultsEnd returns when each fault of a section ends, ascending.

@@ -36,8 +36,8 @@ type ServiceProfileSpecApplyConfiguration struct {
 	// outlierDetection says when an endpoint that answers badly gets no requests
 	// for a while. Absent: what a MeshPolicy says, else its defaults: it is on.
 	OutlierDetection *OutlierDetectionApplyConfiguration `json:"outlierDetection,omitempty"`
-	// circuitBreaker bounds what each proxy has under way. Absent: the bounds of
-	// the proxy.
+	// circuitBreaker bounds what each proxy has under way. Absent: no
+	// bounds but the limits of a proxy as a whole.
 	CircuitBreaker *CircuitBreakerApplyConfiguration `json:"circuitBreaker,omitempty"`
 	// healthCheck says how proxies ask endpoints whether they are well. Absent:
 	// they do not.
