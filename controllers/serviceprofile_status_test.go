@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/distribute"
 	"github.com/heddle-mesh/heddle/test/gen"
@@ -50,6 +51,19 @@ func TestStatusShowsWhoIsEjectedInAFewWords(t *testing.T) {
 	}
 	if short := restOfProfile(&sight{health: distribute.Health{Exhausted: 3}}).BudgetExhausted; short == nil || *short != 3 {
 		t.Errorf("%v proxies are short of budget, want 3", short)
+	}
+}
+
+func TestStatusShowsWhoIsEjectedOfBackendsToo(t *testing.T) {
+	r := &statusReconciler[*v1alpha1.ServiceProfile]{
+		clock: time.Now,
+		health: func(service string, backends ...string) distribute.Health {
+			return distribute.Health{Ejected: append([]string{"10.0.0.1:80 of " + service}, backends...)}
+		},
+	}
+	seen := r.look(compile.Effect{Service: "checkout.shop", Backends: []string{"10.0.0.2:80", "10.0.0.3:80"}})
+	if got := restOfProfile(seen).Ejected; got != "3: 10.0.0.1:80 of checkout.shop, 10.0.0.2:80, 10.0.0.3:80" {
+		t.Errorf("status.ejected is %q", got)
 	}
 }
 

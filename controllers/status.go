@@ -89,8 +89,7 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	var seen *sight
 	if judged != nil {
 		judgement = r.judgement(published, judged)
-		seen = &sight{Effect: published.Effects[judged.origin], now: r.clock()}
-		seen.health = r.health(seen.Service, seen.Backends...)
+		seen = r.look(published.Effects[judged.origin])
 	}
 	old := r.kind.status(object)
 	next := r.kind.table.Merge(old, judgement, metav1.NewTime(r.clock()))
@@ -105,6 +104,11 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	}
 	r.announce(object, old, next)
 	return again, nil
+}
+
+// look puts what proxies see of an object beside what of it is in force.
+func (r *statusReconciler[T]) look(effect compile.Effect) *sight {
+	return &sight{Effect: effect, now: r.clock(), health: r.health(effect.Service, effect.Backends...)}
 }
 
 // judgement is what is known of an object, for conditions.

@@ -21,7 +21,9 @@ type ServiceProfileStatusApplyConfiguration struct {
 	Faults *string `json:"faults,omitempty"`
 	// ejected is how many endpoints get no requests from one proxy at least,
 	// because they answered badly or failed checks, and the first of them:
-	// "2: 10.0.0.3:8080, 10.0.0.4:8080". It is a few seconds old. Absent: none.
+	// "2: 10.0.0.3:8080, 10.0.0.4:8080". It is a few seconds old. Those of backends
+	// that a TrafficSplit sends to, and that take settings of this profile, are
+	// among them. Absent: none.
 	Ejected *string `json:"ejected,omitempty"`
 	// budgetExhausted is how many proxies refused a retry within the last seconds,
 	// because the retry budget was used up. Absent: none.
