@@ -92,9 +92,10 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Neutral Outcome = iota // nothing, as when the caller gave up
+	Neutral Outcome = iota // nothing
 	Success
-	Failure // however fast it was
+	Failure   // however fast it was
+	Abandoned // nobody waited for the answer any longer: it takes at least the latency
 )
 
 // Pick is an endpoint that was picked and counts one more in flight until Done.
@@ -112,16 +113,17 @@ type Pick struct {
 }
 
 // Done says that the request or connection is over. Call it once. Latency is the time from the pick to the head of the
-// answer, or to the failure; it means nothing with Neutral. Now is in Unix nanoseconds.
+// answer, or to the failure, or until it was abandoned; it means nothing with Neutral. Now is in Unix nanoseconds.
 func (p *Pick) Done(outcome Outcome, latency time.Duration, now int64) {
 	p.Endpoint.End()
-	if outcome == Neutral {
-		if p.Trial {
-			p.State.cluster.tryAgain(p.State, p.trial, now)
-		}
-		return
+	if p.Trial && (outcome == Neutral || outcome == Abandoned) {
+		p.State.cluster.tryAgain(p.State, p.trial, now)
 	}
-	if p.learns {
+	switch {
+	case !p.learns, outcome == Neutral:
+	case outcome == Abandoned:
+		p.State.latency.exceeds(latency, now)
+	default:
 		p.State.latency.learn(latency, outcome == Failure, now)
 	}
 }

@@ -15,12 +15,16 @@ const (
 	penalty = 5 * time.Second
 	// leastWeight is for how much time a failure counts at least, so that one counts although an answer came just before.
 	leastWeight = 10 * time.Millisecond
+	// leastWait is what is learnt of an endpoint at least of which nothing is known and that nobody waited for any longer: it
+	// must not look fast because somebody was in a hurry.
+	leastWait = 10 * time.Millisecond
 	// unknownBelow is the latency that is taken for none.
 	unknownBelow = float32(time.Microsecond)
 )
 
-// ewma is the mean of latencies, in which newer ones weigh more, and which rises at once to one that is higher. It fades
-// while nothing is learnt, so that an endpoint that was slow is asked again. The zero ewma knows nothing.
+// ewma is the mean of latencies, in which newer ones weigh more, and which rises at once to one that is higher, be it one of
+// which nobody has waited for the end. It fades while nothing is learnt, so that an endpoint that was slow is asked again. The
+// zero ewma knows nothing.
 //
 // Upper half: the time of the last change, in ticks. Lower half: a float32, in nanoseconds.
 type ewma struct{ packed atomic.Uint64 }
@@ -76,6 +80,27 @@ func (e *ewma) learn(latency time.Duration, failed bool, now int64) {
 			stamp = uint32(old >> 32) // not backwards
 		}
 		if e.packed.CompareAndSwap(old, uint64(stamp)<<32|uint64(math.Float32bits(value))) {
+			return
+		}
+	}
+}
+
+// exceeds takes in that there was no answer within a time. It counts no more than a failure does: a stream may be silent for
+// hours, and be well.
+func (e *ewma) exceeds(waited time.Duration, now int64) {
+	sample := float32(min(waited, penalty))
+	for {
+		old := e.packed.Load()
+		stamp, last := uint32(now>>tick), uint32(old>>32)
+		since := elapsed(last, now)
+		value := math.Float32frombits(uint32(old)) * keeps(since)
+		if sample <= value || value < unknownBelow && waited < leastWait {
+			return
+		}
+		if since == 0 && old != 0 {
+			stamp = last // not backwards
+		}
+		if e.packed.CompareAndSwap(old, uint64(stamp)<<32|uint64(math.Float32bits(sample))) {
 			return
 		}
 	}

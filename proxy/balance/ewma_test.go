@@ -58,6 +58,73 @@ func TestEWMA(t *testing.T) {
 	}
 }
 
+func TestWhatNobodyHasWaitedFor(t *testing.T) {
+	const ms = time.Millisecond
+	cases := map[string]struct {
+		known  time.Duration // what was learnt at the start; 0: nothing
+		at     time.Duration // when somebody gives up, and when it is asked what is known
+		waited time.Duration
+		want   time.Duration
+	}{
+		"it takes at least as long":                {10 * ms, time.Second, 900 * ms, 900 * ms},
+		"what takes longer anyway stays":           {2 * time.Second, 0, time.Second, 2 * time.Second},
+		"what has faded comes back":                {time.Second, 2 * time.Second, time.Second, time.Second},
+		"who is in a hurry shows nothing":          {100 * ms, decay, ms, 36788 * time.Microsecond},
+		"it is learnt where nothing is known":      {0, 0, time.Second, time.Second},
+		"but not of who was in a hurry":            {0, 0, 9 * ms, 0},
+		"nor where all was forgotten":              {ms, 20 * decay, ms, 0},
+		"a silent stream is no worse than failing": {10 * ms, time.Hour, time.Hour, penalty},
+		"who comes late is no day old":             {10 * ms, -time.Second, time.Second, time.Second},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var e ewma
+			if c.known > 0 {
+				e.learn(c.known, false, start)
+			}
+			e.exceeds(c.waited, start+int64(c.at))
+			got := float64(e.at(start + int64(c.at)))
+			if want := float64(c.want); math.Abs(got-want) > want/500 {
+				t.Errorf("%v, want %v", time.Duration(got), c.want)
+			}
+		})
+	}
+}
+
+// One of three endpoints hangs, and no timeout is set: callers leave after a second.
+func TestAnEndpointThatHangsDoesNotComeToLookFast(t *testing.T) {
+	const every, patience, answers = 10 * time.Millisecond, time.Second, 10 * time.Millisecond
+	s := set(Options{Policy: policies["PeakEWMA"]}, members(3)...)
+	hangs := s.ready[0].Endpoint
+	type request struct {
+		pick Pick
+		ends int64
+	}
+	var fast, stuck []request // those that end first are the first
+	done := func(list []request, outcome Outcome, takes time.Duration, now int64) []request {
+		for len(list) > 0 && list[0].ends <= now {
+			list[0].pick.Done(outcome, takes, list[0].ends)
+			list = list[1:]
+		}
+		return list
+	}
+	total, bad := 0, 0
+	for now := start; now < start+120*second; now += int64(every) {
+		fast, stuck = done(fast, Success, answers, now), done(stuck, Abandoned, patience, now)
+		pick, _ := s.Pick(ask(now))
+		total++
+		if pick.Endpoint == hangs && now > start+10*second {
+			bad++
+			stuck = append(stuck, request{pick, now + int64(patience)})
+			continue
+		}
+		fast = append(fast, request{pick, now + int64(answers)})
+	}
+	if bad == 0 || bad > total/100 {
+		t.Errorf("it gets %d of %d requests, want some, and at most one in a hundred", bad, total)
+	}
+}
+
 // spread lets each of a Set's endpoints answer as told, one request after the other, and says how often each was picked.
 func spread(t *testing.T, answers ...func() (Outcome, time.Duration)) []int {
 	t.Helper()
@@ -87,6 +154,7 @@ func TestPeakEWMAPrefersWhoAnswersSoon(t *testing.T) {
 	good := answer(Success, 10*time.Millisecond)
 	for name, bad := range map[string]func() (Outcome, time.Duration){
 		"a slow one": answer(Success, 200*time.Millisecond), "one that fails fast": answer(Failure, time.Millisecond),
+		"one that hangs": answer(Abandoned, time.Second),
 	} {
 		t.Run(name, func(t *testing.T) {
 			counts := spread(t, good, good, good, bad)

@@ -62,7 +62,7 @@ func TestPicksDoNotAllocate(t *testing.T) {
 				if allocs := testing.AllocsPerRun(200, func() {
 					now += int64(time.Millisecond)
 					pick, _ := s.Pick(ask(now, tried...))
-					pick.Done(Success, time.Millisecond, now)
+					pick.Done(Outcome(now/int64(time.Millisecond)%int64(Abandoned+1)), time.Second, now)
 					if pick.Trial {
 						pick.State.Eject(now, 100)
 					}

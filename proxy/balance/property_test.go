@@ -54,7 +54,7 @@ func TestWhoIsPicked(t *testing.T) {
 					t.Fatalf("seed %d", seed)
 				}
 				if ok {
-					pick.Done(Outcome(r.IntN(3)), time.Millisecond, now)
+					pick.Done(Outcome(r.IntN(int(Abandoned)+1)), time.Millisecond, now)
 				}
 				if pick.Trial {
 					trials++

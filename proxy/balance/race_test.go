@@ -31,7 +31,7 @@ func TestNothingRaces(t *testing.T) {
 						if !ok {
 							continue
 						}
-						pick.Done(Outcome(rand.IntN(3)), time.Duration(rand.IntN(int(time.Second))), at)
+						pick.Done(Outcome(rand.IntN(int(Abandoned)+1)), time.Duration(rand.IntN(int(time.Second))), at)
 						switch {
 						case pick.Trial && rand.IntN(2) == 0:
 							pick.State.Restore()

@@ -284,7 +284,9 @@ func says(verdict outlier.Outcome) balance.Outcome {
 		return balance.Success
 	case outlier.Failure, outlier.ConnectFailure:
 		return balance.Failure
-	case outlier.Shed, outlier.Abandoned, outlier.Injected:
+	case outlier.Abandoned:
+		return balance.Abandoned
+	case outlier.Shed, outlier.Injected:
 	}
 	return balance.Neutral
 }

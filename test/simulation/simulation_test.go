@@ -90,6 +90,15 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "left", title: "One endpoint never answers, no timeout is set, and callers leave", bad: one, leave: true,
+		behave: func(time.Duration) answer { return answer{silent: true} },
+		asserts: map[string]limits{
+			"LeastRequest": {failed: .5, p99: .85, bad: .5}, "PeakEWMA": {failed: .1, p99: .8, bad: .1},
+			"LeastRequest, defended": {failed: .5, p99: .85, bad: .5}, "PeakEWMA, defended": {failed: .1, p99: .8, bad: .1},
+			defended: {failed: 1.25},
+		},
+	},
+	{
 		name: "fast-503", title: "One endpoint answers 503 at once", bad: one,
 		behave: func(time.Duration) answer { return answer{fails: true} },
 		asserts: map[string]limits{

@@ -26,7 +26,7 @@ const (
 	rate      = 2000 // requests a second, of all proxies: 40 % of what the endpoints can do
 	workers   = 2    // of an endpoint
 	service   = 40 * time.Millisecond
-	patience  = time.Second      // of a caller; what fails counts as this long
+	patience  = time.Second      // of a timeout or a caller; what fails counts as this long
 	trouble   = 5 * time.Second  // when it begins
 	end       = 25 * time.Second // what begins between is counted
 )
@@ -47,6 +47,7 @@ type scenario struct {
 	zones   bool // endpoints and proxies are in three zones
 	small   int  // how many endpoints zone a has; 0: as many as the others
 	late    bool // the bad ones come when the trouble begins
+	leave   bool // there is no timeout: callers give up by themselves
 	cap     int  // percent of endpoints that may be ejected; 0: the default
 	asserts map[string]limits
 }
@@ -220,13 +221,21 @@ func (w *world) call(p *proxy) {
 		if member, ok := pick.State.Attach.(*outlier.Member); ok {
 			p.cluster.Report(member, outlier.Result{Now: w.unix(w.now), Outcome: outcome, Latency: latency, Trial: pick.Trial})
 		}
-		learnt := balance.Success
-		if outcome != outlier.Success {
-			learnt = balance.Failure
-		}
-		pick.Done(learnt, latency, w.unix(w.now))
+		pick.Done(says(outcome), latency, w.unix(w.now))
 		w.count(began, latency, outcome != outlier.Success, i, p)
 	})
+}
+
+// says is what an outcome means to who balances by latency.
+func says(o outlier.Outcome) balance.Outcome {
+	switch o {
+	case outlier.Success:
+		return balance.Success
+	case outlier.Abandoned:
+		return balance.Abandoned
+	default:
+		return balance.Failure
+	}
 }
 
 // serve is what an endpoint does with a request that comes now.
@@ -235,9 +244,13 @@ func (w *world) serve(i int) (outlier.Outcome, time.Duration) {
 	if w.now >= trouble && w.scenario.bad(i) {
 		a = w.scenario.behave(w.now)
 	}
+	late := outlier.Failure
+	if w.scenario.leave {
+		late = outlier.Abandoned
+	}
 	switch {
 	case a.silent:
-		return outlier.Failure, patience
+		return late, patience
 	case a.fails:
 		return outlier.Failure, time.Millisecond
 	}
@@ -248,12 +261,12 @@ func (w *world) serve(i int) (outlier.Outcome, time.Duration) {
 	}
 	begins := max(w.now, s.free[worker])
 	if begins > w.now+patience {
-		return outlier.Failure, patience // its caller has gone when its turn comes
+		return late, patience // it was given up when its turn comes
 	}
 	ends := begins + time.Duration(w.random.ExpFloat64()*float64(service)*a.slowness)
 	s.free[worker] = ends
 	if ends > w.now+patience {
-		return outlier.Failure, patience
+		return late, patience
 	}
 	return outlier.Success, ends - w.now
 }
