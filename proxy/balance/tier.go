@@ -128,14 +128,16 @@ func (c *cluster) leave(n int) {
 
 // arrange puts those that should be called first before the others and returns how many they are.
 //
-// Kubernetes' topology aware routing tells by hints who serves a zone: they count when every endpoint has one, and when one
-// is for this zone. Else those of the same zone come first. Where that leaves nobody, or all, there is one tier.
+// Kubernetes' topology aware routing tells by hints who serves a zone: they count when every endpoint has one, and one is for
+// this zone, as kube-proxy has it (topologyModeFromHints in k8s.io/kubernetes/pkg/proxy/topology.go). Else those of the same zone
+// come first. Where that leaves nobody, or all, there is one tier.
 func (o *Options) arrange(ready []Member) int {
 	// A key belongs to one endpoint, whoever has it: zones would make it one in each.
 	if o.Zone == "" || o.Policy == meshconfig.BalancingPolicy_BALANCING_POLICY_CONSISTENT_HASH {
 		return len(ready)
 	}
-	byHint := !slices.ContainsFunc(ready, func(m Member) bool { return len(m.Hints) == 0 })
+	byHint := !slices.ContainsFunc(ready, func(m Member) bool { return len(m.Hints) == 0 }) &&
+		slices.ContainsFunc(ready, func(m Member) bool { return slices.Contains(m.Hints, o.Zone) })
 	near := make([]Member, 0, len(ready))
 	var far []Member
 	for _, m := range ready {

@@ -43,9 +43,13 @@ func TestZones(t *testing.T) {
 		"no hints when one endpoint lacks them": {
 			zones: map[string]int{"a": 5, "b": 5}, caller: "a", hints: map[string][]string{"a": {"b"}}, want: map[string]float64{"a": 1},
 		},
-		"everybody when no hint is for the caller's zone": {
+		"no hints when none is for the caller's zone": {
 			zones: map[string]int{"a": 5, "b": 5}, caller: "a",
-			hints: map[string][]string{"a": {"b"}, "b": {"c"}}, want: map[string]float64{"a": .5, "b": .5},
+			hints: map[string][]string{"a": {"b"}, "b": {"c"}}, want: map[string]float64{"a": 1},
+		},
+		"everybody when no hint is for the caller's zone, and nobody is in it": {
+			zones: map[string]int{"b": 5, "c": 15}, caller: "a",
+			hints: map[string][]string{"b": {"c"}, "c": {"b"}}, want: map[string]float64{"b": .25, "c": .75},
 		},
 	}
 	for name, c := range cases {
