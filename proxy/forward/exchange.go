@@ -210,12 +210,15 @@ func (x *exchange) choose() *refusal.Error {
 			return why
 		}
 	}
+	x.backend.Cluster.Use()
+	x.heed()
+	if why := x.admitted(); why != nil {
+		return why
+	}
 	if x.port.Budget != nil {
 		x.port.Budget.Earn(x.start)
 	}
-	x.backend.Cluster.Use()
-	x.heed()
-	return x.admitted()
+	return nil
 }
 
 // finish ends the request and reports it. It returns the time.

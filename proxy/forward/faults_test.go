@@ -89,14 +89,14 @@ func TestRetriesMeetFaults(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
 		t.Helper()
 		for name, fault := range map[string]*meshconfig.Fault{
-			"a status":            {Percent: 40, HttpStatus: 503},
-			"a reset":             {Percent: 40, Cut: true},
-			"a status after time": {Percent: 40, HttpStatus: 503, Delay: 2},
+			"a status":            {Percent: 30, HttpStatus: 503},
+			"a reset":             {Percent: 30, Cut: true},
+			"a status after time": {Percent: 30, HttpStatus: 503, Delay: 2},
 		} {
 			p := newPair(t, v.declared, httpApp(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), settings{})
 			p.client.fault(v.declared, &meshconfig.Route{Retry: retry(10, func(r *meshconfig.Retry) { r.Codes = []uint32{503} })}, fault)
 			client := clientOf(t, p.at, v.http2)
-			for range 20 {
+			for range 40 {
 				if got := (call{method: "PUT", body: "x"}).status(t, client, 200); got != "x" {
 					t.Errorf("%s: got %q", name, got)
 				}

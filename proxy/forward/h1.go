@@ -321,6 +321,9 @@ func (d *h1) letGo() {
 
 // refuse answers that the request is not carried, or breaks the answer off that has begun.
 func (d *h1) refuse(why *refusal.Error) {
+	if why.Reason == refusal.Timeout && !d.x.starved {
+		d.x.starved = d.content.isStarved()
+	}
 	d.drop()
 	whole := d.content.end() || d.content.drain()
 	if d.x.answered && d.conn.Recall(d.written) {

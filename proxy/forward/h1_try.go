@@ -111,6 +111,7 @@ func (d *h1) try() *upstream.Failure {
 			return nil
 		}
 		if errors.Is(err, http1.ErrIdle) {
+			x.starved = d.content.isStarved()
 			s, translates := up.(*streamed)
 			return &upstream.Failure{Reason: refusal.Timeout, Undelivered: translates && s.giveUp(), Err: errSlow}
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +30,7 @@ type upload struct {
 	lost   bool         // it is not all held any more
 	whole  bool         // the content has come to its end
 	sent   bool         // and nobody is writing any of it
+	writes bool         // what has come is being written
 	leave  bool         // the second goroutine is to end
 	bytes  int64        // that have come
 	failed bool         // it broke off
@@ -43,7 +43,7 @@ func (u *upload) init(d *h1) {
 
 // begin makes ready for a request, which may have no content.
 func (u *upload) begin(some bool) {
-	u.flows, u.runs, u.to, u.lost, u.leave, u.bytes, u.failed = false, false, nil, false, false, 0, false
+	u.flows, u.runs, u.to, u.lost, u.writes, u.leave, u.bytes, u.failed = false, false, nil, false, false, false, 0, false
 	u.whole, u.sent = !some, !some
 }
 
@@ -70,16 +70,14 @@ func (u *upload) wasSent() bool {
 	return u.whole && u.sent
 }
 
-// replayable says whether the content can be sent from its start again. What is too long to be held can't while it is being
-// read: some of it would be lost before there is another endpoint to take it.
-func (u *upload) replayable() bool {
+// isStarved says whether the endpoint has all that has come, and the caller has yet to send the rest.
+func (u *upload) isStarved() bool {
 	if !u.runs {
-		return !u.lost
+		return false
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fits := u.whole || u.to == nil || u.d.request.Length <= int64(u.d.side.Limits.ReplayBytes)
-	return fits && !u.lost && !u.failed
+	return !u.whole && !u.failed && u.to != nil && !u.writes
 }
 
 // count is how many bytes of it have come.
@@ -90,18 +88,6 @@ func (u *upload) count() int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.bytes
-}
-
-// copy returns a copy of the whole content; it is not ok if that was too much to be held, has not all come, or has a trailer.
-func (u *upload) copy() (content []byte, ok bool) {
-	if u.runs {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-	}
-	if !u.whole || u.lost || len(u.d.conn.Trailer()) > 0 {
-		return nil, false
-	}
-	return slices.Clone(u.held), true
 }
 
 // send sends what is here of the request, from its start, and has the rest follow. The head is written already. Waits says
@@ -148,14 +134,6 @@ func (u *upload) sendAgain(up endpointConn) error {
 	return up.Flush()
 }
 
-func (u *upload) sendHeld(up endpointConn) error {
-	if len(u.held) == 0 {
-		return nil
-	}
-	_, err := up.Write(u.held)
-	return err
-}
-
 // sendHere writes what has come with the head, and the end if that is all. Nobody else reads yet.
 func (u *upload) sendHere(up endpointConn) error {
 	for !u.whole {
@@ -179,33 +157,6 @@ func (u *upload) sendHere(up endpointConn) error {
 	u.sent = true
 	return up.End(u.d.x.requestTrailer(u.d.conn.Trailer()))
 }
-
-// keep holds what was read, while it fits and may be needed.
-func (u *upload) keep(p []byte) {
-	u.bytes += int64(len(p))
-	if u.lost {
-		return
-	}
-	side := u.d.side
-	if len(u.held)+len(p) > side.Limits.ReplayBytes || !side.Budget.Take(len(p)) {
-		u.forget()
-		u.lost = true
-		return
-	}
-	u.held = append(u.held, p...)
-}
-
-// forget gives up what is held.
-func (u *upload) forget() {
-	u.d.side.Budget.Give(len(u.held))
-	if cap(u.held) > maxKept {
-		u.held = nil
-	}
-	u.held = u.held[:0]
-}
-
-// maxKept is how much memory for content a connection keeps for its next request.
-const maxKept = 4 << 10
 
 // note notes that the content has ended, or why it broke off.
 func (u *upload) note(err error) {
@@ -301,7 +252,7 @@ func (u *upload) pass() bool {
 	if !ok && u.to == to {
 		u.to = nil // until there is another try
 	}
-	u.sent = !more
+	u.sent, u.writes = !more, false
 	return more
 }
 
@@ -316,6 +267,7 @@ func (u *upload) took(p []byte, err error) (to endpointConn, more bool) {
 			return nil, false
 		}
 	}
+	u.writes = u.to != nil
 	return u.to, err == nil
 }
 

@@ -19,7 +19,7 @@ func TestContentCanBeSentAgain(t *testing.T) {
 		"that has not begun to be read":       {most + 1, func(*upload) {}, true},
 		"that was too much":                   {most + 1, func(u *upload) { u.lost = true }, false},
 		"that is being read and will fit":     {most, func(u *upload) { u.runs, u.to = true, &streamed{} }, true},
-		"that is being read and may fit":      {message.Unknown, func(u *upload) { u.runs, u.to = true, &streamed{} }, true},
+		"that is being read and may not fit":  {message.Unknown, func(u *upload) { u.runs, u.to = true, &streamed{} }, false},
 		"that is being read and will not fit": {most + 1, func(u *upload) { u.runs, u.to = true, &streamed{} }, false},
 		"that nobody takes at this time":      {most + 1, func(u *upload) { u.runs = true }, true},
 		"that has all come":                   {most, func(u *upload) { u.runs, u.to, u.whole = true, &streamed{}, true }, true},

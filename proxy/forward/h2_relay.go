@@ -51,11 +51,9 @@ type h2state struct {
 	moved   int64       // how much of both contents had come when it looked
 }
 
-var h2states = sync.Pool{New: func() any { return new(h2state) }}
-
 // Head implements http2.Sink: the request begins.
 func (r *h2relay) Head(h *message.Head, end bool) {
-	state, _ := h2states.Get().(*h2state)
+	state, _ := r.on.side.states.Get().(*h2state)
 	fields := append(state.in.Fields[:0], h.Fields...)
 	state.in = *h
 	state.in.Fields = fields
@@ -225,6 +223,9 @@ func (r *h2relay) giveUp(why func() *refusal.Error) {
 // lock is held.
 func (r *h2relay) turnDown(why *refusal.Error) {
 	var h message.Head
+	if why.Reason == refusal.Timeout && !r.starved {
+		r.starved = r.isStarved()
+	}
 	body, ok := r.refuse(why, &h)
 	r.abandon(http2.Cancel)
 	switch {
@@ -244,6 +245,12 @@ func (r *h2relay) turnDown(why *refusal.Error) {
 		r.caller.Reset(http2.InternalError)
 	}
 	r.end()
+}
+
+// isStarved says whether the endpoint has all that has come, and the caller has yet to send the rest. The lock is held.
+func (r *h2relay) isStarved() bool {
+	t := r.try
+	return !r.upload.ended && t != nil && t.stream != nil && int64(t.flown) == r.event.BytesIn
 }
 
 // flown gives the caller the window back of content that is on its way, but for what was on its way in an earlier try.
@@ -322,7 +329,7 @@ func (r *h2relay) end() {
 	state := r.h2state
 	r.h2state = nil
 	if !r.shared && (r.try == nil || r.try.stream != nil) {
-		h2states.Put(state)
+		r.on.side.states.Put(state)
 	}
 	r.try = nil
 }

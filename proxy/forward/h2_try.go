@@ -149,6 +149,7 @@ func (t *h2try) tooSlow() {
 		return
 	}
 	failure := &upstream.Failure{Reason: refusal.Timeout, Err: errSlow}
+	r.starved = r.isStarved()
 	switch {
 	case t.stream != nil:
 		t.stream.Reset(http2.Cancel)
@@ -279,6 +280,7 @@ func (t *h2try) Data(p []byte, end bool) {
 		return
 	}
 	r.event.BytesOut += int64(len(p))
+	r.flows()
 	passed := r.caller.SendData(p, end)
 	r.waiting += len(p) - passed
 	t.consumed(passed)

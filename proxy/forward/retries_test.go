@@ -224,6 +224,45 @@ func TestTheBudgetEndsRetries(t *testing.T) {
 	}
 }
 
+func TestWhatABreakerRefusesEarnsNoBudget(t *testing.T) {
+	var served atomic.Int64
+	h := &held{over: make(chan struct{})}
+	p := newPair(t, asHTTP, httpApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			h.ServeHTTP(w, r)
+			return
+		}
+		served.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}), settings{})
+	p.client.traffic(asHTTP, func(r *meshconfig.Routes) {
+		r.Ports[0].Routes = []*meshconfig.Route{{Name: "all", Retry: retry(1, func(r *meshconfig.Retry) { r.Codes = []uint32{503} })}}
+		r.RetryBudget = &meshconfig.RetryBudget{Percent: 50}
+		r.Clusters = []*meshconfig.Cluster{{Service: cart, Breaker: &meshconfig.Breaker{MaxRequests: 1}}}
+	}, 1)
+	client := clientOf(t, p.at, false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		call{path: "/hold"}.do(t, client)
+	}()
+	eventually(t, "one is held", func() bool { return h.here.Load() == 1 })
+	for range 100 {
+		if response, _ := (call{}).do(t, client); response.Header.Get("heddle-reason") != "circuit_open" {
+			t.Fatalf("header %v", response.Header)
+		}
+	}
+	close(h.over)
+	<-done
+	const n = 20
+	for range n {
+		call{}.status(t, client, 503)
+	}
+	if got := served.Load() - n; got < 1 || got > n/2+1 {
+		t.Errorf("%d of %d requests were tried again, want half", got, n)
+	}
+}
+
 func TestWhatIsNotSentAgainCostsNoBudget(t *testing.T) {
 	var served atomic.Int64
 	p := newPair(t, asHTTP, httpApp(t, stumbles(t, &served, 1, unavailable)), settings{})

@@ -4,6 +4,7 @@ package forward
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ type side struct {
 	direction observe.Direction
 	leaving   atomic.Bool // callers are asked to leave
 	two       h2set       // open connections of HTTP/2
+	states    sync.Pool   // *h2state; not of the process, since those have timers that tests have clocks of their own for
 	conns     running     // connections that are being served
 	running   running     // requests, and connections that are not HTTP
 	gone      atomic.Bool
@@ -34,6 +36,7 @@ func (s *side) init(o Options, d observe.Direction) {
 		o.Budget = limits.NewBudget(o.Limits.Memory)
 	}
 	s.Options, s.direction = o, d
+	s.states.New = func() any { return new(h2state) }
 }
 
 // begin counts a connection that is to be served, until done is called. Once the proxy is going none is: its caller must

@@ -32,6 +32,7 @@ type tries struct {
 	judged   bool // verdict is that of an answer's head
 	reported bool // the verdict was told
 	faulted  bool // fault has ended the try
+	starved  bool // when time was over, the endpoint had all of the request that had come, and the rest had not
 
 	// fault is what is injected into the current try; nil: nothing.
 	fault *evaluate.Fault
@@ -135,7 +136,7 @@ func circuitOpen(bound outlier.Bound) *refusal.Error {
 // take begins a try.
 func (x *exchange) take(pick balance.Pick, now time.Time, at int64) {
 	x.pick, x.begun = pick, at
-	x.latency, x.judged, x.reported, x.faulted, x.fault = 0, false, false, false, nil
+	x.latency, x.judged, x.reported, x.faulted, x.starved, x.fault = 0, false, false, false, false, nil
 	x.event.Attempts++
 	x.event.Endpoint, x.event.Pod = pick.Endpoint.Address, pick.Endpoint.Pod
 	if x.side.direction == observe.Inbound {

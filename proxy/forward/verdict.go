@@ -35,6 +35,14 @@ func (x *exchange) judge(h *message.Head, reason refusal.Reason) {
 	}
 }
 
+// flows notes that content of the answer comes. A trial by a stream of gRPC, which may never end, is decided by it.
+func (x *exchange) flows() {
+	if x.pick.Trial && x.judged && !x.reported {
+		x.reported = true
+		report(x.backend.Cluster, &x.pick, x.verdict, x.latency, balance.Nanos(x.side.Clock()))
+	}
+}
+
 // verdictOf is what an answer says of its endpoint; code is its grpc-status, or -1.
 func verdictOf(h *message.Head, code int, reason refusal.Reason) outlier.Outcome {
 	switch {
@@ -64,16 +72,20 @@ func (x *exchange) final() outlier.Outcome {
 		return outlier.Injected
 	case !x.judged, x.event.Reason == refusal.UpstreamFailed:
 		return x.ofReason(x.event.Reason)
-	case x.verdict == outlier.Success && x.event.GRPCStatus >= 0: // it came with the trailer
+	case x.verdict == outlier.Success && x.event.GRPCStatus >= 0 && x.event.Reason == refusal.None: // it came with the trailer
 		return outlier.OfGRPC(x.event.GRPCStatus)
 	}
 	return x.verdict
 }
 
-// ofReason is the verdict on a try without an answer. One that took too long because of a delay of ours says nothing.
+// ofReason is the verdict on a try without an answer. One that took too long because of a delay of ours says nothing, nor
+// one that waited for its caller.
 func (x *exchange) ofReason(reason refusal.Reason) outlier.Outcome {
 	if reason == refusal.Timeout && x.fault != nil {
 		return outlier.Injected
+	}
+	if reason == refusal.Timeout && x.starved {
+		return outlier.Abandoned
 	}
 	return outlier.OfReason(reason)
 }
