@@ -321,8 +321,8 @@ func (d *h1) letGo() {
 
 // refuse answers that the request is not carried, or breaks the answer off that has begun.
 func (d *h1) refuse(why *refusal.Error) {
-	if why.Reason == refusal.Timeout && !d.x.starved {
-		d.x.starved = d.content.isStarved()
+	if why.Reason == refusal.Timeout || why.Reason == refusal.CallerGone {
+		d.x.starved = d.x.starved || d.content.isStarved()
 	}
 	d.drop()
 	whole := d.content.end() || d.content.drain()

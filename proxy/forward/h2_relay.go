@@ -177,6 +177,7 @@ func (r *h2relay) Reset(why *http2.StreamError) {
 	case r.ended && r.waiting == 0:
 		// It has its answer, and does not want to send the rest.
 	case why.FromPeer || why.Gone || why.Code == http2.Cancel: // it left, or takes nothing any more
+		r.starved = r.isStarved()
 		r.refuse(&refusal.Error{Reason: refusal.CallerGone, Cause: why}, nil)
 	default:
 		r.refuse(&refusal.Error{Reason: refusal.BadRequest, Detail: why.Detail, Cause: why}, new(message.Head))
@@ -223,8 +224,8 @@ func (r *h2relay) giveUp(why func() *refusal.Error) {
 // lock is held.
 func (r *h2relay) turnDown(why *refusal.Error) {
 	var h message.Head
-	if why.Reason == refusal.Timeout && !r.starved {
-		r.starved = r.isStarved()
+	if why.Reason == refusal.Timeout {
+		r.starved = r.starved || r.isStarved()
 	}
 	body, ok := r.refuse(why, &h)
 	r.abandon(http2.Cancel)

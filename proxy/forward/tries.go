@@ -32,7 +32,7 @@ type tries struct {
 	judged   bool // verdict is that of an answer's head
 	reported bool // the verdict was told
 	faulted  bool // fault has ended the try
-	starved  bool // when time was over, the endpoint had all of the request that had come, and the rest had not
+	starved  bool // when time was over or the caller left, the endpoint had all that had come of the request, which was not all
 
 	// fault is what is injected into the current try; nil: nothing.
 	fault *evaluate.Fault

@@ -81,11 +81,8 @@ func (x *exchange) final() outlier.Outcome {
 // ofReason is the verdict on a try without an answer. One that took too long because of a delay of ours says nothing, nor
 // one that waited for its caller.
 func (x *exchange) ofReason(reason refusal.Reason) outlier.Outcome {
-	if reason == refusal.Timeout && x.fault != nil {
+	if reason == refusal.Timeout && x.fault != nil || x.starved {
 		return outlier.Injected
-	}
-	if reason == refusal.Timeout && x.starved {
-		return outlier.Abandoned
 	}
 	return outlier.OfReason(reason)
 }

@@ -19,7 +19,7 @@ const (
 	ConnectFailure         // no connection, or none to who should be there
 	Shed                   // the endpoint is there and has too much to do
 	Abandoned              // the caller went away, or this proxy gave up for a reason of its own
-	Injected               // the endpoint had nothing to do with it
+	Injected               // the endpoint had nothing to do with it: a fault, or its caller took its time
 )
 
 // OfStatus is the outcome of an answer by its status of HTTP. 501 says that nobody there knows the method.
