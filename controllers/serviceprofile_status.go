@@ -29,6 +29,9 @@ func serviceProfiles() kind[*v1alpha1.ServiceProfile] {
 			rest := o.Status
 			if seen != nil {
 				rest = restOfProfile(seen)
+				if seen.kept {
+					rest.Routes, rest.Faults = o.Status.Routes, o.Status.Faults
+				}
 			}
 			rest.Status = o.Status.Status
 			if same(o.Status.Status, next, equality.Semantic.DeepEqual(o.Status, rest)) {

@@ -45,6 +45,7 @@ type sight struct {
 
 	now    time.Time
 	health distribute.Health // of the service that the object is about, and of its backends
+	kept   bool              // the effect is not published, so that what status said of it before still holds
 }
 
 // statusReconciler writes the status of one object of a kind.
@@ -90,6 +91,7 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	if judged != nil {
 		judgement = r.judgement(published, judged)
 		seen = r.look(published.Effects[judged.origin])
+		seen.kept = len(judgement.Progress.Unpublished) > 0
 	}
 	old := r.kind.status(object)
 	next := r.kind.table.Merge(old, judgement, metav1.NewTime(r.clock()))

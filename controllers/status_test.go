@@ -139,7 +139,7 @@ func TestWhatIsNotPublishedIsNotReady(t *testing.T) {
 		for o, status := range map[client.Object]func(client.Object) v1alpha1.Status{split: splitStatus, profile: profileStatus} {
 			eventually(t, func() string {
 				s := status(get(t, o))
-				if got := line(s.Conditions); !strings.Contains(got, want) || splitStatus(split).ObservedGeneration != generation {
+				if got := line(s.Conditions); !strings.Contains(got, want) || s.ObservedGeneration != generation {
 					return fmt.Sprintf("got  %s\nwant %s of generation %d", got, want, generation)
 				}
 				if ready := s.Conditions[4]; !strings.Contains(ready.Message, says) {
@@ -154,11 +154,25 @@ func TestWhatIsNotPublishedIsNotReady(t *testing.T) {
 	if err := r.leadership.Publisher().SetSigner(refusing{signer, routes}); err == nil {
 		t.Fatal("the section is signed")
 	}
+	inForce := func(weights string, routes int32) {
+		t.Helper()
+		if w, n := get(t, split).Status.Weights, get(t, profile).Status.Routes; w != weights || n == nil || *n != routes {
+			t.Errorf("weights %q and %v routes in force: want %q and %d", w, n, weights, routes)
+		}
+	}
+	inForce("v1 1", 1)
 	*get(t, split).Spec.Backends[0].Weight = 2
 	if err := api.Update(t.Context(), split); err != nil {
 		t.Fatal(err)
 	}
+	gen.Route("more", "")(get(t, profile))
+	slices.Reverse(profile.Spec.Routes)
+	profile.Spec.Routes[0].Matches = []v1alpha1.RequestMatch{gen.Path(v1alpha1.PathMatchPrefix, "/more")}
+	if err := api.Update(t.Context(), profile); err != nil {
+		t.Fatal(err)
+	}
 	becomes("Programmed=False(NotPublished) Ready=False(NotPublished)", "section "+string(routes)+": the test does not sign it", 2)
+	inForce("v1 1", 1)
 	if got := line(profileStatus(get(t, other)).Conditions); !strings.Contains(got, "Ready=True") {
 		t.Errorf("what shaped another section: %s", got)
 	}
@@ -166,6 +180,7 @@ func TestWhatIsNotPublishedIsNotReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	becomes("Programmed=True(NoSubscribers) Ready=True(Ready)", "", 2)
+	inForce("v1 2", 2)
 }
 
 func TestTheOldestOwnsAServiceAndIsFollowedByTheNext(t *testing.T) {

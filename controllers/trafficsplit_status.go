@@ -19,7 +19,7 @@ func trafficSplits() kind[*v1alpha1.TrafficSplit] {
 		status: func(o *v1alpha1.TrafficSplit) v1alpha1.Status { return o.Status.Status },
 		configuration: func(o *v1alpha1.TrafficSplit, next v1alpha1.Status, seen *sight) runtime.ApplyConfiguration {
 			weights := o.Status.Weights
-			if seen != nil {
+			if seen != nil && !seen.kept {
 				weights = seen.Weights
 			}
 			if same(o.Status.Status, next, weights == o.Status.Weights) {
