@@ -4,7 +4,7 @@
 //
 //	mesh       any relevant event -> collect -> compile -> publish
 //	status     findings and acks -> conditions of one object; one controller a kind
-//	last good  an object that passes its validation -> a ControllerRevision of its spec
+//	last good  an object that is in force -> a ControllerRevision of its spec
 //	roots      trust roots of the control server and of signed config -> ConfigMap heddle-roots of each meshed namespace
 //	signer     Secret heddle-config-signer -> the publisher's signer
 //

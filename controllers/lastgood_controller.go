@@ -27,8 +27,8 @@ const LastGoodLabel = collect.LastGoodLabel
 // lastGoodEvery is how often, at most, all objects are looked at after results.
 const lastGoodEvery = 100 * time.Millisecond
 
-// lastGoodReconciler keeps the newest spec of an object that passed its validation in a ControllerRevision, which goes
-// with the object. It is the input that compile falls back to, so it outlives the operator.
+// lastGoodReconciler keeps the newest spec of an object that was in force and good (see compile.Result) in a
+// ControllerRevision, which goes with the object. It is the input that compile falls back to, so it outlives the operator.
 type lastGoodReconciler struct {
 	client     client.Client
 	leadership *Leadership
@@ -43,7 +43,7 @@ func (r *lastGoodReconciler) setup(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// Reconcile writes the revision of one object's spec, if that spec was accepted and has none.
+// Reconcile writes the revision of one object's spec, if that spec is to be kept and has none.
 func (r *lastGoodReconciler) Reconcile(ctx context.Context, key snapshot.ObjectKey) (reconcile.Result, error) {
 	object := newObject(key.Kind)
 	if object == nil || !r.leadership.Leads() {
@@ -53,7 +53,7 @@ func (r *lastGoodReconciler) Reconcile(ctx context.Context, key snapshot.ObjectK
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	judged := r.results.Published().of(key.Kind, object)
-	if judged == nil || judged.origin.Generation != object.GetGeneration() || !judged.accepted() || object.GetDeletionTimestamp() != nil {
+	if judged == nil || judged.origin.Generation != object.GetGeneration() || !judged.good || object.GetDeletionTimestamp() != nil {
 		return reconcile.Result{}, nil
 	}
 	kept := &appsv1.ControllerRevisionList{}

@@ -38,7 +38,7 @@ func newMetrics(into prometheus.Registerer) (*metrics, error) {
 			Name: "heddle_operator_sections", Help: "Sections that the last compilation made.",
 		}),
 		lastGood: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "heddle_operator_objects_on_last_good", Help: "Invalid objects whose last good spec is in force.",
+			Name: "heddle_operator_objects_on_last_good", Help: "Objects whose last good spec is in force in place of the one they have.",
 		}),
 		missing: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "heddle_operator_kinds_missing",

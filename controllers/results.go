@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/heddle-mesh/heddle/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/internal/snapshot"
@@ -34,6 +33,8 @@ type Published struct {
 type judged struct {
 	origin   compile.Origin
 	findings []compile.Finding
+	good     bool // the spec that was judged is to be kept as the last good one
+	lastGood bool // an earlier one is in force in place of it
 }
 
 // compiling makes r what Resolve answers from.
@@ -43,14 +44,24 @@ func (r *Results) compiling(result *compile.Result) { r.compiled.Store(result) }
 func (r *Results) publish(result *compile.Result) {
 	p := &Published{Result: result, objects: make(map[snapshot.ObjectKey]*judged)}
 	for _, f := range result.Findings {
-		key := snapshot.ObjectKey{Kind: f.Origin.Kind, Namespace: f.Origin.Namespace, Name: f.Origin.Name}
+		key := keyOf(f.Origin)
 		if p.objects[key] == nil {
 			p.objects[key] = &judged{origin: f.Origin}
 		}
 		p.objects[key].findings = append(p.objects[key].findings, f)
 	}
+	for _, o := range result.Good {
+		p.objects[keyOf(o)].good = true
+	}
+	for _, o := range result.LastGood {
+		p.objects[keyOf(o)].lastGood = true
+	}
 	r.published.Store(p)
 	r.Changed.Notify()
+}
+
+func keyOf(o compile.Origin) snapshot.ObjectKey {
+	return snapshot.ObjectKey{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}
 }
 
 // forget drops what a term that ended has left: a new one judges anew.
@@ -94,14 +105,4 @@ func (p *Published) of(kind string, o metav1.Object) *judged {
 		return nil
 	}
 	return j
-}
-
-// accepted says whether the generation that was judged passed its own validation.
-func (j *judged) accepted() bool {
-	for _, f := range j.findings {
-		if f.Condition == v1alpha1.ConditionAccepted {
-			return f.Status == metav1.ConditionTrue
-		}
-	}
-	return false
 }

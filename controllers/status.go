@@ -116,7 +116,7 @@ func (r *statusReconciler[T]) look(effect compile.Effect) *sight {
 // judgement is what is known of an object, for conditions.
 func (r *statusReconciler[T]) judgement(p *Published, j *judged) conditions.Judgement {
 	shaped := p.Shaped[j.origin]
-	out := conditions.Judgement{Generation: j.origin.Generation, Shaped: len(shaped) > 0}
+	out := conditions.Judgement{Generation: j.origin.Generation, Shaped: len(shaped) > 0, LastGood: j.lastGood}
 	for _, f := range j.findings {
 		out.Verdicts = append(out.Verdicts, conditions.Verdict{
 			Condition: f.Condition, Status: f.Status, Reason: f.Reason, Message: f.Message,

@@ -224,40 +224,75 @@ func TestTheOldestOwnsAServiceAndIsFollowedByTheNext(t *testing.T) {
 	}
 }
 
+// What a change that waits, or conflicts, has in force is told, and stays the last good spec.
+func TestStatusIsAboutWhatIsInForce(t *testing.T) {
+	i := newInstallation(t)
+	i.start(t)
+	shop := newNamespace(t, nil)
+	split := gen.TrafficSplit(shop, "checkout", "checkout", gen.Backend("v1", 90), gen.Backend("v2", 10))
+	other := gen.TrafficSplit(shop, "other", "other", gen.Backend("v1", 1))
+	create(t, service(shop, "checkout"), service(shop, "v1"), service(shop, "v2"), service(shop, "other"), split, other)
+	waitForRevision(t, split, 1)
+	waitForRevision(t, other, 1)
+	is := func(generation int64, want string) {
+		t.Helper()
+		eventually(t, func() string {
+			status := get(t, split).Status
+			if got := line(status.Conditions); got != want || status.ObservedGeneration != generation {
+				return fmt.Sprintf("generation %d, status: %s", status.ObservedGeneration, got)
+			}
+			if status.Weights != "v1 90, v2 10" || status.Programmed != "" {
+				return fmt.Sprintf("weights in force: %q, programmed: %q", status.Weights, status.Programmed)
+			}
+			return ""
+		})
+		waitForRevision(t, split, 1)
+	}
+	gen.Subset("green", 1, "version", "gren")(get(t, split))
+	update(t, split)
+	is(2, "Accepted=True(Accepted) ResolvedRefs=False(BackendNotFound) Conflicted=False(NoConflict) Programmed=False(NotInForce) Ready=False(BackendNotFound)")
+	get(t, split).Spec.Backends = split.Spec.Backends[:2]
+	gen.Backend("other", 0)(split)
+	update(t, split)
+	is(3, "Accepted=True(Accepted) ResolvedRefs=True(ResolvedRefs) Conflicted=True(Conflicted) Programmed=False(NotInForce) Ready=False(Conflicted)")
+}
+
+// waitForRevision waits until the last good spec of a split is that of a generation.
+func waitForRevision(t *testing.T, split *v1alpha1.TrafficSplit, generation int64) {
+	t.Helper()
+	eventually(t, func() string {
+		list := &appsv1.ControllerRevisionList{}
+		if err := api.List(t.Context(), list, client.InNamespace(split.Namespace), client.MatchingLabels{collect.LastGoodLabel: string(split.UID)}); err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) != 1 || list.Items[0].Revision != generation {
+			return fmt.Sprintf("%d revisions, want the one of generation %d", len(list.Items), generation)
+		}
+		return ""
+	})
+}
+
+func update(t *testing.T, split *v1alpha1.TrafficSplit) {
+	t.Helper()
+	if err := api.Update(t.Context(), split); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLastGoodSurvivesTheOperator(t *testing.T) {
 	i := newInstallation(t)
 	shop := newNamespace(t, nil)
 	split := gen.TrafficSplit(shop, "checkout", "checkout", gen.Backend("v1", 90), gen.Backend("v2", 10))
 	create(t, service(shop, "checkout"), service(shop, "v1"), service(shop, "v2"), split)
 	first := i.start(t)
-	revisions := func() []appsv1.ControllerRevision {
-		list := &appsv1.ControllerRevisionList{}
-		if err := api.List(t.Context(), list, client.InNamespace(shop), client.MatchingLabels{collect.LastGoodLabel: string(split.UID)}); err != nil {
-			t.Fatal(err)
-		}
-		return list.Items
-	}
-	waitForRevision := func(generation int64) {
-		t.Helper()
-		eventually(t, func() string {
-			if list := revisions(); len(list) != 1 || list[0].Revision != generation {
-				return fmt.Sprintf("%d revisions, want the one of generation %d", len(list), generation)
-			}
-			return ""
-		})
-	}
-	waitForRevision(1)
+	waitForRevision(t, split, 1)
 	get(t, split).Spec.Backends[0].Weight = new(int32)
 	*split.Spec.Backends[0].Weight = 70
-	if err := api.Update(t.Context(), split); err != nil {
-		t.Fatal(err)
-	}
-	waitForRevision(2)
+	update(t, split)
+	waitForRevision(t, split, 2)
 	brokenRule()(get(t, split))
 	split.Spec.Rules[0].Weights[0].Backend = "v1"
-	if err := api.Update(t.Context(), split); err != nil {
-		t.Fatal(err)
-	}
+	update(t, split)
 	onLastGood := func(r *replica) {
 		t.Helper()
 		eventually(t, func() string {
@@ -278,7 +313,7 @@ func TestLastGoodSurvivesTheOperator(t *testing.T) {
 	first.stop()
 	second := i.start(t)
 	onLastGood(second)
-	waitForRevision(2)
+	waitForRevision(t, split, 2)
 	if term := second.leadership.Publisher().Term().Term; term == 0 {
 		t.Error("the second leader has the term of the first")
 	}

@@ -13,7 +13,7 @@ const (
 	// ConditionResolvedRefs is True when everything that the spec names exists.
 	// What does not exist gets no traffic. The rest of the object is in force.
 	ConditionResolvedRefs = "ResolvedRefs"
-	// ConditionConflicted is True when an older object owns the same thing: the
+	// ConditionConflicted is True when another object owns the same thing: the
 	// service and port of a TrafficSplit, the service of a ServiceProfile, the
 	// target and section of a MeshPolicy. The message names the owner. A True is
 	// bad: what the owner decides on, this object does not.
@@ -69,7 +69,8 @@ const (
 const (
 	// ReasonNoConflict says that no other object owns the same thing. Status False.
 	ReasonNoConflict = "NoConflict"
-	// ReasonConflicted says that an older object owns it. Status True.
+	// ReasonConflicted says that another object owns it, which the message names.
+	// Status True.
 	ReasonConflicted = "Conflicted"
 )
 
@@ -87,8 +88,9 @@ const (
 	// no proxy would take it or it could not be signed; the message names the
 	// section and why. Status False.
 	ReasonNotPublished = "NotPublished"
-	// ReasonNotInForce says that there is nothing to program, because the object
-	// is not accepted, or conflicts leave nothing of it. Status False.
+	// ReasonNotInForce says that there is nothing of this generation to program,
+	// because it is not accepted, conflicts leave nothing of it, or it waits for
+	// pods. Status False.
 	ReasonNotInForce = "NotInForce"
 )
 

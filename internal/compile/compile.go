@@ -55,6 +55,7 @@ func CompileWith(s *snapshot.Snapshot, memo *Memo) (*Result, *Memo) {
 
 	c.result.profiles = c.profiles
 	c.result.Findings, c.result.LastGood = c.report.findings()
+	slices.SortFunc(c.result.Good, compareOrigins)
 	for _, names := range c.result.Shaped {
 		slices.Sort(names)
 	}
@@ -72,7 +73,7 @@ type compilation struct {
 
 	// The objects of the snapshot, sorted, each name once.
 	clusterServices []*corev1.Service
-	slices          []*discoveryv1.EndpointSlice
+	endpointSlices  []*discoveryv1.EndpointSlice
 	clusterPods     []*corev1.Pod
 	splits          []*v1alpha1.TrafficSplit
 	serviceProfiles []*v1alpha1.ServiceProfile
@@ -81,6 +82,7 @@ type compilation struct {
 	// What was read of them.
 	services     []*service
 	serviceByKey map[string]*service // nil: an alias
+	slices       map[string][]*slice // by the key of their service
 	pods         []*pod
 	inboundAt    []*inbound          // of each pod; nil if it is not meshed
 	podByIP      map[netip.Addr]int  // index of pods; when first needed
@@ -94,7 +96,7 @@ type compilation struct {
 func (c *compilation) sortInput() {
 	s := c.snapshot
 	c.clusterServices = sorted(s.Services)
-	c.slices = sorted(s.EndpointSlices)
+	c.endpointSlices = sorted(s.EndpointSlices)
 	c.clusterPods = sorted(s.Pods)
 	c.splits = sorted(s.TrafficSplits)
 	c.serviceProfiles = sorted(s.ServiceProfiles)
@@ -130,6 +132,12 @@ func (c *compilation) readCluster() {
 		c.serviceByKey[serviceKey(s.Namespace, s.Name)] = facts
 		if facts != nil {
 			c.services = append(c.services, facts)
+		}
+	}
+	c.slices = map[string][]*slice{}
+	for _, s := range c.endpointSlices {
+		if facts := sliceFacts(c.work, s); facts != nil {
+			c.slices[facts.service] = append(c.slices[facts.service], facts)
 		}
 	}
 	c.readPods(c.clusterPods)

@@ -14,14 +14,8 @@ import (
 // compileEndpoints makes the endpoints sections of each service, and of each backend that a split in force or a mirror
 // names: one that does not exist has a section without endpoints, so that nobody waits for it.
 func (c *compilation) compileEndpoints(owned map[string]*splitsOf) {
-	bySlice := map[string][]*slice{}
-	for _, s := range c.slices {
-		if facts := sliceFacts(c.work, s); facts != nil {
-			bySlice[facts.service] = append(bySlice[facts.service], facts)
-		}
-	}
 	for _, s := range c.services {
-		c.addEndpoints(s.key, s, bySlice[s.key], splitsInForce(s, owned[s.key]))
+		c.addEndpoints(s.key, s, c.slices[s.key], splitsInForce(s, owned[s.key]))
 	}
 	absent := func(key string) {
 		if c.serviceByKey[key] == nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -15,7 +16,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/snapshot"
 )
 
-// object is one of ours, with the spec that is in force.
+// object is one of ours, with a spec of it.
 type object[S any] struct {
 	origin   Origin
 	created  time.Time
@@ -37,40 +38,44 @@ type policy struct {
 
 func (o *object[S]) service(name string) string { return serviceKey(o.origin.Namespace, name) }
 
-// judge validates an object and chooses the spec that is in force.
-func judge[S any](w *work, o *options, kind string, meta metav1.Object, live *S, good *snapshot.LastGood, goodSpec *S,
+// judge validates an object and its last good spec.
+func judge[S any](w *work, o *options, kind string, meta metav1.Object, spec *S, good *snapshot.LastGood, goodSpec *S,
 	validate func(*S) field.ErrorList,
-) *object[S] {
+) *choice[S] {
 	name := kind + "/" + meta.GetNamespace() + "/" + meta.GetName()
-	judged := remember(w, unitObject, name, w.inputs(o, versionOf(meta)), func(*object[S]) *object[S] {
+	live := remember(w, unitObject, name, w.inputs(o, versionOf(meta)), func(*object[S]) *object[S] {
 		judged := &object[S]{
 			origin: Origin{
 				Kind: kind, Namespace: meta.GetNamespace(), Name: meta.GetName(), UID: meta.GetUID(), Generation: meta.GetGeneration(),
 			},
 			created: meta.GetCreationTimestamp().UTC(),
-			errs:    validate(live),
+			errs:    validate(spec),
 		}
 		if len(judged.errs) == 0 {
-			judged.spec = live
+			judged.spec = spec
 		}
 		return judged
 	})
-	if judged.spec != nil || good == nil || goodSpec == nil || good.UID != meta.GetUID() {
-		return judged
+	x := &choice[S]{live: live, chosen: live}
+	switch {
+	case good == nil || goodSpec == nil || good.UID != meta.GetUID():
+		return x
+	case live.spec != nil && (good.Generation == meta.GetGeneration() || equality.Semantic.DeepEqual(live.spec, goodSpec)):
+		x.good = live
+		return x
 	}
-	return remember(w, unitObject, "last good "+name, w.inputs(judged, good.UID, good.Generation), func(*object[S]) *object[S] {
+	x.good = remember(w, unitObject, "last good "+name, w.inputs(live, good.UID, good.Generation), func(*object[S]) *object[S] {
 		if len(validate(goodSpec)) > 0 {
-			return judged // written by an operator with other rules
+			return nil // written by an operator with other rules
 		}
-		withGood := *judged
+		withGood := *live
 		withGood.spec, withGood.lastGood = goodSpec, good.Generation
 		return &withGood
 	})
-}
-
-// sortOldest puts the object that wins over others first.
-func sortOldest[S any](objects []*object[S]) {
-	slices.SortFunc(objects, func(a, b *object[S]) int { return older(a, b) })
+	if live.spec == nil && x.good != nil {
+		x.chosen = x.good
+	}
+	return x
 }
 
 func older[S any](a, b *object[S]) int {
@@ -82,8 +87,8 @@ func older[S any](a, b *object[S]) int {
 	)
 }
 
-func (c *compilation) judgeSplits() []*split {
-	var out []*split
+func (c *compilation) judgeSplits() []*choice[v1alpha1.TrafficSplitSpec] {
+	var out []*choice[v1alpha1.TrafficSplitSpec]
 	for _, o := range c.splits {
 		good := c.lastGood(v1alpha1.KindTrafficSplit, o)
 		var spec *v1alpha1.TrafficSplitSpec
@@ -95,8 +100,8 @@ func (c *compilation) judgeSplits() []*split {
 	return register(c, out)
 }
 
-func (c *compilation) judgeProfiles() []*profile {
-	var out []*profile
+func (c *compilation) judgeProfiles() []*choice[v1alpha1.ServiceProfileSpec] {
+	var out []*choice[v1alpha1.ServiceProfileSpec]
 	for _, o := range c.serviceProfiles {
 		good := c.lastGood(v1alpha1.KindServiceProfile, o)
 		var spec *v1alpha1.ServiceProfileSpec
@@ -108,8 +113,10 @@ func (c *compilation) judgeProfiles() []*profile {
 	return register(c, out)
 }
 
+// judgePolicies also decides: policies are put together section by section, so an older one that was changed may decide
+// on what a younger one did, and no conflict holds a whole policy back.
 func (c *compilation) judgePolicies() []*object[v1alpha1.MeshPolicySpec] {
-	var out []*object[v1alpha1.MeshPolicySpec]
+	var all []*choice[v1alpha1.MeshPolicySpec]
 	for _, o := range c.meshPolicies {
 		good := c.lastGood(v1alpha1.KindMeshPolicy, o)
 		var spec *v1alpha1.MeshPolicySpec
@@ -119,24 +126,30 @@ func (c *compilation) judgePolicies() []*object[v1alpha1.MeshPolicySpec] {
 		validate := func(s *v1alpha1.MeshPolicySpec) field.ErrorList {
 			return validateMeshPolicy(s, o.Namespace, c.options.operatorNamespace)
 		}
-		out = append(out, judge(c.work, c.options, v1alpha1.KindMeshPolicy, o, &o.Spec, good, spec, validate))
+		all = append(all, judge(c.work, c.options, v1alpha1.KindMeshPolicy, o, &o.Spec, good, spec, validate))
 	}
-	return register(c, out)
+	all = register(c, all)
+	out := make([]*object[v1alpha1.MeshPolicySpec], len(all))
+	for i, x := range all {
+		conclude(c, x, "")
+		out[i] = x.chosen
+	}
+	return out
 }
 
 func (c *compilation) lastGood(kind string, o metav1.Object) *snapshot.LastGood {
 	return c.snapshot.LastGood[snapshot.ObjectKey{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}]
 }
 
-// register opens the report on each object, and returns those of which a spec is in force, oldest first.
-func register[S any](c *compilation, objects []*object[S]) []*object[S] {
-	inForce := make([]*object[S], 0, len(objects))
-	for _, o := range objects {
-		c.report.open(o.origin, o.errs, o.lastGood, o.spec != nil)
-		if o.spec != nil {
-			inForce = append(inForce, o)
+// register opens the report on each object, and returns those that have a spec that may be in force, oldest first.
+func register[S any](c *compilation, objects []*choice[S]) []*choice[S] {
+	out := make([]*choice[S], 0, len(objects))
+	for _, x := range objects {
+		c.report.open(x.live.origin, x.live.errs, x.chosen.spec != nil)
+		if x.chosen.spec != nil {
+			out = append(out, x)
 		}
 	}
-	sortOldest(inForce)
-	return inForce
+	slices.SortFunc(out, func(a, b *choice[S]) int { return older(a.live, b.live) })
+	return out
 }

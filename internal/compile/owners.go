@@ -26,41 +26,178 @@ func (s *splitsOf) at(port uint32) *split {
 	return s.all
 }
 
-// splitEnd is one end of a split in force: its root, or one of its backends.
+// splitEnd is one end of a split: its root, or one of its backends.
 type splitEnd struct {
-	split *split
-	port  uint32 // 0: any
-	path  string // of the field that says so
+	split  *split
+	isRoot bool
+	name   string // of the Service
+	port   uint32 // 0: any
+	path   string // of the field that says so
 }
 
-// splitOwnership hands services out to splits, oldest first.
+// endsOf are the ends of a split, its root first. A backend that is the root is none: its own endpoints are no split.
+func endsOf(s *split) []splitEnd {
+	ends := []splitEnd{{split: s, isRoot: true, name: s.spec.Service.Name, port: rootPort(s), path: "spec.service"}}
+	for i := range s.spec.Backends {
+		if b := backendRef(s, i); b.Name != s.spec.Service.Name {
+			ends = append(ends, splitEnd{split: s, name: b.Name, port: backendPort(s, b), path: fmt.Sprintf("spec.backends[%d].service", i)})
+		}
+	}
+	return ends
+}
+
+// splitOwnership hands services out to splits.
 type splitOwnership struct {
-	owned    map[string]*splitsOf
-	roots    map[string][]splitEnd // by service
-	backends map[string][]splitEnd // by service; without a split's own root
-	meant    map[string][]*split   // by root; those that are refused too
+	owned map[string]*splitsOf
+	held  map[string][]splitEnd // by service: ends that nobody else can have
+	meant map[string][]*split   // by root; those that are refused too
 }
 
 // ownSplits decides which split owns which service and port, and reports on all. The key is that of the service.
-func (c *compilation) ownSplits(oldestFirst []*split) map[string]*splitsOf {
-	o := &splitOwnership{
-		owned: map[string]*splitsOf{}, roots: map[string][]splitEnd{}, backends: map[string][]splitEnd{}, meant: map[string][]*split{},
+//
+// What is in force stays so: a split holds what its last good spec has, as long as its live one wants that too. The rest
+// goes to the oldest first. A changed split that does not get all that it wants falls back to its last good spec, of
+// which it then holds all, and the others are asked again. So a split that was not changed loses nothing to one that was,
+// and one mistake does not hold up the changes of others.
+func (c *compilation) ownSplits(oldestFirst []*choice[v1alpha1.TrafficSplitSpec]) map[string]*splitsOf {
+	for _, x := range oldestFirst {
+		c.feed(x)
 	}
-	for _, s := range oldestFirst {
-		root := s.service(s.spec.Service.Name)
-		o.meant[root] = append(o.meant[root], s)
+	for {
+		owned, problems := c.placeSplits(oldestFirst)
+		if fallBack(oldestFirst, problems) {
+			continue // at most once for each
+		}
+		for _, x := range oldestFirst {
+			c.resolveSplit(x.chosen)
+			conclude(c, x, problems[x.chosen])
+		}
+		return owned
 	}
-	for _, s := range oldestFirst {
-		c.resolveSplit(s)
-		if winner := o.owner(s); winner != nil {
-			c.report.conflict(s.origin, "spec.service: %s is divided by the older %s: delete one of the two, or name different ports", targetOfSplit(s), winner.origin)
-		} else if problem := o.nested(s); problem != "" {
-			c.report.conflict(s.origin, "%s", problem)
+}
+
+// placeSplits gives each split what its chosen spec wants, or says why it cannot.
+func (c *compilation) placeSplits(oldestFirst []*choice[v1alpha1.TrafficSplitSpec]) (owned map[string]*splitsOf, problems map[*split]string) {
+	o := &splitOwnership{owned: map[string]*splitsOf{}, held: map[string][]splitEnd{}, meant: map[string][]*split{}}
+	problems = map[*split]string{}
+	for _, x := range oldestFirst {
+		root := x.chosen.service(x.chosen.spec.Service.Name)
+		o.meant[root] = append(o.meant[root], x.chosen)
+		o.reserve(x.chosen, x.good)
+	}
+	for _, x := range oldestFirst {
+		if problem := o.problem(x.chosen); problem != "" {
+			problems[x.chosen] = problem
 		} else {
-			o.take(s)
+			o.take(x.chosen)
 		}
 	}
-	return o.owned
+	for _, s := range c.services {
+		o.leaveCovered(s, problems)
+	}
+	return o.owned, problems
+}
+
+// reserve holds for a split what both its chosen and its last good spec have; good is nil if there is none.
+func (o *splitOwnership) reserve(chosen, good *split) {
+	if good == nil {
+		return
+	}
+	had := endsOf(good)
+	kept := slices.DeleteFunc(endsOf(chosen), func(e splitEnd) bool {
+		return !slices.ContainsFunc(had, func(h splitEnd) bool { return h.isRoot == e.isRoot && h.name == e.name && h.port == e.port })
+	})
+	if !slices.ContainsFunc(kept, func(e splitEnd) bool { return o.rival(e) != nil }) {
+		o.hold(kept)
+	}
+}
+
+func (o *splitOwnership) hold(ends []splitEnd) {
+	for _, e := range ends {
+		key := e.split.service(e.name)
+		if !slices.Contains(o.held[key], e) {
+			o.held[key] = append(o.held[key], e)
+		}
+	}
+}
+
+// rival returns an end of another split that this one cannot be beside, or nil: the root where this is one, else the
+// other end of a split of a split. A backend is sent to as it is, so one of the two would not do what it says, and they
+// could go round in a circle.
+func (o *splitOwnership) rival(e splitEnd) *splitEnd {
+	held := o.held[e.split.service(e.name)]
+	var nested *splitEnd
+	for i := range held {
+		switch other := &held[i]; {
+		case other.split == e.split:
+		case e.isRoot && other.isRoot && e.port == other.port:
+			return other
+		case nested == nil && e.isRoot != other.isRoot && overlap(e.port, other.port):
+			nested = other
+		}
+	}
+	return nested
+}
+
+// problem says why a split cannot have what it wants; empty if it can.
+func (o *splitOwnership) problem(s *split) string {
+	for _, e := range endsOf(s) {
+		rival := o.rival(e)
+		switch {
+		case rival == nil:
+		case rival.isRoot && e.isRoot:
+			return fmt.Sprintf("spec.service: %s is divided by %s: delete one of the two, or name different ports", targetOfSplit(s), nameRival(s, rival.split))
+		case e.isRoot:
+			chain := []string{rival.split.spec.Service.Name, e.name, backendRef(s, 0).Name}
+			return o.nestedMessage(e, "is a backend of", rival, chain)
+		default:
+			chain := []string{s.spec.Service.Name, e.name, backendRef(rival.split, 0).Name}
+			return o.nestedMessage(e, "is divided by", rival, chain)
+		}
+	}
+	return ""
+}
+
+// nameRival says who has what an object wants, and by what right.
+func nameRival[S any](o, rival *object[S]) string {
+	if older(rival, o) < 0 {
+		return "the older " + rival.origin.String()
+	}
+	return rival.origin.String() + ", which had it first"
+}
+
+func (o *splitOwnership) take(s *split) {
+	root := s.service(s.spec.Service.Name)
+	of := o.owned[root]
+	if of == nil {
+		of = &splitsOf{byPort: map[uint32]*split{}}
+		o.owned[root] = of
+	}
+	if port := rootPort(s); port != 0 {
+		of.byPort[port] = s
+	} else {
+		of.all = s
+	}
+	o.hold(endsOf(s))
+}
+
+// leaveCovered takes a service from a split of all its ports if each of them has a split of its own.
+func (o *splitOwnership) leaveCovered(s *service, problems map[*split]string) {
+	of := o.owned[s.key]
+	if of == nil || of.all == nil || len(s.ports) == 0 {
+		return
+	}
+	names := make([]string, len(s.ports))
+	for i, p := range s.ports {
+		own := of.byPort[p.number]
+		if own == nil {
+			return
+		}
+		names[i] = fmt.Sprintf("%d by %s", p.number, own.origin)
+	}
+	problems[of.all] = fmt.Sprintf("spec.service: each port of Service %q is divided by a split of its own (%s): delete this one, or one of those",
+		s.name, strings.Join(shorten(names), ", "))
+	of.all = nil
 }
 
 func targetOfSplit(s *split) string {
@@ -79,40 +216,6 @@ func portNumber(p *int32) uint32 {
 
 func rootPort(s *split) uint32 { return portNumber(s.spec.Service.Port) }
 
-// owner returns the split that has what s wants.
-func (o *splitOwnership) owner(s *split) *split {
-	of := o.owned[s.service(s.spec.Service.Name)]
-	if of == nil {
-		return nil
-	}
-	if port := rootPort(s); port != 0 {
-		return of.byPort[port]
-	}
-	return of.all
-}
-
-func (o *splitOwnership) take(s *split) {
-	root := s.service(s.spec.Service.Name)
-	of := o.owned[root]
-	if of == nil {
-		of = &splitsOf{byPort: map[uint32]*split{}}
-		o.owned[root] = of
-	}
-	if port := rootPort(s); port != 0 {
-		of.byPort[port] = s
-	} else {
-		of.all = s
-	}
-	o.roots[root] = append(o.roots[root], splitEnd{s, rootPort(s), "spec.service"})
-	for i := range s.spec.Backends {
-		b := backendRef(s, i)
-		if key := s.service(b.Name); key != root {
-			end := splitEnd{s, backendPort(s, b), fmt.Sprintf("spec.backends[%d].service", i)}
-			o.backends[key] = append(o.backends[key], end)
-		}
-	}
-}
-
 // backendRef returns the Service of a backend, which for a subset is the root.
 func backendRef(s *split, i int) *v1alpha1.ServicePortReference {
 	if b := s.spec.Backends[i].Service; b != nil {
@@ -129,44 +232,24 @@ func backendPort(s *split, b *v1alpha1.ServicePortReference) uint32 {
 	return rootPort(s)
 }
 
-// nested says why s would be a split of a split, or that of one. A backend is sent to as it is, so the younger would
-// not do what it says, and two could go round in a circle.
-func (o *splitOwnership) nested(s *split) string {
-	root := s.service(s.spec.Service.Name)
-	for _, end := range o.backends[root] {
-		if overlap(end.port, rootPort(s)) {
-			chain := []string{end.split.spec.Service.Name, s.spec.Service.Name, backendRef(s, 0).Name}
-			return o.nestedMessage(s, "spec.service", fmt.Sprintf("Service %q is a backend of", s.spec.Service.Name), end, chain)
-		}
-	}
-	for i := range s.spec.Backends {
-		b := backendRef(s, i)
-		if key := s.service(b.Name); key != root {
-			for _, end := range o.roots[key] {
-				if overlap(end.port, backendPort(s, b)) {
-					chain := []string{s.spec.Service.Name, b.Name, backendRef(end.split, 0).Name}
-					return o.nestedMessage(s, fmt.Sprintf("spec.backends[%d].service", i), fmt.Sprintf("Service %q is divided by", b.Name), end, chain)
-				}
-			}
-		}
-	}
-	return ""
-}
-
-// nestedMessage says what is wrong with s, and shows the circle if it closes one, else the chain.
-func (o *splitOwnership) nestedMessage(s *split, path, what string, end splitEnd, chain []string) string {
-	if circle := o.circle(s); circle != nil {
+// nestedMessage says what is wrong with an end of a split, and shows the circle if it closes one, else the chain.
+func (o *splitOwnership) nestedMessage(e splitEnd, what string, rival *splitEnd, chain []string) string {
+	if circle := o.circle(e.split); circle != nil {
 		chain = circle
 	}
-	if more := len(chain) - maxChain; more > 0 {
-		chain = append(append(chain[:maxChain-1:maxChain-1], fmt.Sprintf("%d more", more)), chain[len(chain)-1])
-	}
-	return fmt.Sprintf("%s: %s the older %s (%s), and a split of a split is refused (%s): list the last backends in one TrafficSplit",
-		path, what, end.split.origin, end.path, strings.Join(chain, " -> "))
+	return fmt.Sprintf("%s: Service %q %s %s (%s), and a split of a split is refused (%s): list the last backends in one TrafficSplit",
+		e.path, e.name, what, nameRival(e.split, rival.split), rival.path, strings.Join(shorten(chain), " -> "))
 }
 
-// maxChain is how many Services a message names.
-const maxChain = 8
+// shorten leaves as many names as a message shows, the last among them.
+func shorten(names []string) []string {
+	const shown = 8
+	more := len(names) - shown
+	if more <= 0 {
+		return names
+	}
+	return append(append(names[:shown-1:shown-1], fmt.Sprintf("%d more", more)), names[len(names)-1])
+}
 
 // circle returns the Services by which the backends of s lead back to its root, which is the first and the last of them;
 // nil if they do not. Splits that are refused are followed too, for they show what was meant.
@@ -205,19 +288,39 @@ func (o *splitOwnership) circle(s *split) []string {
 
 func overlap(a, b uint32) bool { return a == b || a == 0 || b == 0 }
 
-// ownProfiles decides which profile owns which service, and reports on all.
-func (c *compilation) ownProfiles(oldestFirst []*profile) map[string]*profile {
-	owned := map[string]*profile{}
-	for _, p := range oldestFirst {
-		key := p.service(p.spec.Service.Name)
-		if winner := owned[key]; winner != nil {
-			c.report.conflict(p.origin, "spec.service: Service %q is described by the older %s: move what is missing there into it and delete this one", p.spec.Service.Name, winner.origin)
-		} else {
-			owned[key] = p
+// ownProfiles decides which profile owns which service, and reports on all, by the rules of ownSplits.
+func (c *compilation) ownProfiles(oldestFirst []*choice[v1alpha1.ServiceProfileSpec]) map[string]*profile {
+	for {
+		owned, problems := placeProfiles(oldestFirst)
+		if fallBack(oldestFirst, problems) {
+			continue
+		}
+		for _, x := range oldestFirst {
+			c.resolveProfile(x.chosen, owned[x.chosen.service(x.chosen.spec.Service.Name)])
+			conclude(c, x, problems[x.chosen])
+		}
+		return owned
+	}
+}
+
+// placeProfiles gives each profile the service of its chosen spec, or says why it cannot.
+func placeProfiles(oldestFirst []*choice[v1alpha1.ServiceProfileSpec]) (owned map[string]*profile, problems map[*profile]string) {
+	owned, problems = map[string]*profile{}, map[*profile]string{}
+	for _, x := range oldestFirst {
+		name := x.chosen.spec.Service.Name
+		if key := x.chosen.service(name); x.good != nil && x.good.spec.Service.Name == name && owned[key] == nil {
+			owned[key] = x.chosen
 		}
 	}
-	for _, p := range oldestFirst {
-		c.resolveProfile(p, owned[p.service(p.spec.Service.Name)])
+	for _, x := range oldestFirst {
+		p := x.chosen
+		switch key := p.service(p.spec.Service.Name); owned[key] {
+		case nil:
+			owned[key] = p
+		case p:
+		default:
+			problems[p] = fmt.Sprintf("spec.service: Service %q is described by %s: move what is missing there into it and delete this one", p.spec.Service.Name, nameRival(p, owned[key]))
+		}
 	}
-	return owned
+	return owned, problems
 }

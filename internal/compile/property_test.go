@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/randfill"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
@@ -28,11 +31,12 @@ type outcome struct {
 	Shaped   map[Origin][]meshconfig.Name
 	Effects  map[Origin]Effect
 	LastGood []Origin
+	Good     []Origin
 	Address  map[string]string
 }
 
 func outcomeOf(r *Result) outcome {
-	o := outcome{Sections: map[meshconfig.Name]string{}, Findings: r.Findings, Shaped: r.Shaped, Effects: r.Effects, LastGood: r.LastGood, Address: map[string]string{}}
+	o := outcome{Sections: map[meshconfig.Name]string{}, Findings: r.Findings, Shaped: r.Shaped, Effects: r.Effects, LastGood: r.LastGood, Good: r.Good, Address: map[string]string{}}
 	for name, m := range r.Sections {
 		o.Sections[name] = string(meshconfig.Encode(m))
 	}
@@ -180,4 +184,60 @@ func FuzzCompile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		checkGarbage(t, garbage(randfill.NewFromGoFuzz(data).NilChance(0.3).NumElements(0, 3).MaxDepth(10)))
 	})
+}
+
+// keepAll remembers the good specs of a result, as the leader does; those of other objects of the name are gone.
+func (w *world) keepAll(r *Result) {
+	for _, f := range r.Findings {
+		key := snapshot.ObjectKey{Kind: f.Origin.Kind, Namespace: f.Origin.Namespace, Name: f.Origin.Name}
+		if old := w.lastGood[key]; old != nil && old.UID != f.Origin.UID {
+			delete(w.lastGood, key)
+		}
+	}
+	for _, o := range r.Good {
+		good := &snapshot.LastGood{UID: o.UID, Generation: o.Generation}
+		switch key := o.Namespace + "/" + o.Name; o.Kind {
+		case v1alpha1.KindTrafficSplit:
+			good.TrafficSplit = &w.splits[key].Spec
+		case v1alpha1.KindServiceProfile:
+			good.ServiceProfile = &w.profiles[key].Spec
+		case v1alpha1.KindMeshPolicy:
+			good.MeshPolicy = &w.policies[key].Spec
+		}
+		w.lastGood[snapshot.ObjectKey{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}] = good
+	}
+}
+
+// What is in force stays so whatever others do, and that it is remembered changes nothing.
+func TestWhatIsInForceStaysSo(t *testing.T) {
+	seed := rand.Uint64()
+	for run := range uint64(2) {
+		w := newWorld(seed + run)
+		w.keeps = false
+		good := map[Origin]bool{}
+		for step := range 120 {
+			w.edit()
+			r := Compile(w.snapshot())
+			for _, f := range r.Findings {
+				covered := strings.Contains(f.Message, "each port of Service")
+				if f.Condition == v1alpha1.ConditionConflicted && f.Origin.Kind != v1alpha1.KindMeshPolicy && good[f.Origin] && f.Status != metav1.ConditionFalse && !covered {
+					t.Errorf("was in force and has not changed: %s", f.Message)
+				}
+			}
+			w.keepAll(r)
+			again := Compile(w.snapshot())
+			for name, section := range r.Sections {
+				if diff := cmp.Diff(section, again.Sections[name], protocmp.Transform()); diff != "" {
+					t.Errorf("section %s -before +after the last good specs were kept:\n%s", name, diff)
+				}
+			}
+			good = map[Origin]bool{}
+			for _, o := range r.Good {
+				good[o] = true
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d, step %d", seed+run, step)
+			}
+		}
+	}
 }

@@ -25,8 +25,9 @@ type report struct {
 // verdict is what was found about one object.
 type verdict struct {
 	errs      field.ErrorList
-	lastGood  int64
-	inForce   bool
+	judged    bool  // there is a spec that could be in force, so that it is known what else is wrong
+	isInForce bool  // it is
+	lastGood  int64 // the generation of what is in force, if it is not the live one
 	refs      []problem
 	conflicts []problem
 }
@@ -36,8 +37,13 @@ type problem struct {
 	message string
 }
 
-func (r *report) open(origin Origin, errs field.ErrorList, lastGood int64, inForce bool) {
-	r.verdicts[origin] = &verdict{errs: errs, lastGood: lastGood, inForce: inForce}
+func (r *report) open(origin Origin, errs field.ErrorList, judged bool) {
+	r.verdicts[origin] = &verdict{errs: errs, judged: judged}
+}
+
+// inForce says that a spec of an object is in force: the live one, or the last good one of a generation.
+func (r *report) inForce(origin Origin, lastGood int64) {
+	r.verdicts[origin].isInForce, r.verdicts[origin].lastGood = true, lastGood
 }
 
 // unresolved says that something that an object names is not there. field is its path in the object.
@@ -45,7 +51,7 @@ func (r *report) unresolved(origin Origin, reason, format string, args ...any) {
 	r.verdicts[origin].refs = append(r.verdicts[origin].refs, problem{reason, fmt.Sprintf(format, args...)})
 }
 
-// conflict says that an older object has what this one wants.
+// conflict says that another object has what this one wants.
 func (r *report) conflict(origin Origin, format string, args ...any) {
 	r.verdicts[origin].conflicts = append(r.verdicts[origin].conflicts, problem{v1alpha1.ReasonConflicted, fmt.Sprintf(format, args...)})
 }
@@ -89,18 +95,24 @@ func (v *verdict) accepted(o Origin) Finding {
 		problems[i].message = err.Error()
 	}
 	f.Message = o.String() + ": " + sentences(problems)
-	switch {
-	case v.lastGood != 0:
-		f.Message += fmt.Sprintf(" The last good spec, of generation %d, stays in force.", v.lastGood)
-	case !v.inForce:
+	f.Message += v.stays()
+	if !v.isInForce {
 		f.Message += " Nothing of it is in force."
 	}
 	return f
 }
 
+// stays says what is in force in place of the live spec, if anything is.
+func (v *verdict) stays() string {
+	if v.lastGood == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" The last good spec, of generation %d, stays in force.", v.lastGood)
+}
+
 func (v *verdict) resolved(o Origin) Finding {
 	f := Finding{o, v1alpha1.ConditionResolvedRefs, metav1.ConditionTrue, v1alpha1.ReasonResolvedRefs, "Everything that the spec names exists."}
-	if !v.inForce {
+	if !v.judged {
 		return notJudged(f)
 	}
 	if len(v.refs) > 0 {
@@ -112,12 +124,12 @@ func (v *verdict) resolved(o Origin) Finding {
 
 func (v *verdict) conflicted(o Origin) Finding {
 	f := Finding{o, v1alpha1.ConditionConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "No other object wants the same."}
-	if !v.inForce {
+	if !v.judged {
 		return notJudged(f)
 	}
 	if len(v.conflicts) > 0 {
 		sortProblems(v.conflicts)
-		f.Status, f.Reason, f.Message = metav1.ConditionTrue, v.conflicts[0].reason, o.String()+": "+sentences(v.conflicts)
+		f.Status, f.Reason, f.Message = metav1.ConditionTrue, v.conflicts[0].reason, o.String()+": "+sentences(v.conflicts)+v.stays()
 	}
 	return f
 }

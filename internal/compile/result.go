@@ -30,6 +30,9 @@ type Result struct {
 	Effects map[Origin]Effect
 	// LastGood are the objects that run on their last good spec, sorted.
 	LastGood []Origin
+	// Good are the objects whose live spec is to be kept as the last good one, sorted: it is in force, and no backend of a
+	// TrafficSplit that gets requests is a subset that never had a pod.
+	Good []Origin
 
 	pods      []*pod
 	services  []*service // by namespace and name

@@ -68,8 +68,64 @@ func subsetsWith(subsets []subset, p *pod) []string {
 func (c *compilation) resolveSubsets(s *split, withEndpoints map[string]bool) {
 	for i, b := range s.spec.Backends {
 		if b.Service == nil && !withEndpoints[subsetName(b.Selector)] {
-			c.report.unresolved(s.origin, v1alpha1.ReasonBackendNotFound, "spec.backends[%d].selector: no ready pod of Service %q has the labels %s: correct them, or start such pods; until then the share of backend %q is refused",
-				i, s.spec.Service.Name, fmt.Sprint(labels.Set(b.Selector)), b.Name)
+			c.reportSubset(s, i, fmt.Sprintf("the share of backend %q is refused", b.Name))
 		}
 	}
+}
+
+func (c *compilation) reportSubset(s *split, i int, until string) {
+	c.report.unresolved(s.origin, v1alpha1.ReasonBackendNotFound, "spec.backends[%d].selector: no ready pod of Service %q has the labels %s: correct them, or start such pods; until then %s",
+		i, s.spec.Service.Name, fmt.Sprint(labels.Set(s.spec.Backends[i].Selector)), until)
+}
+
+// feed has a changed split wait, with its last good spec in force, while a subset that it sends to has no pod: it would
+// refuse what is answered now. A new one has nothing to wait with, and one that was in force once is as it is: its pods
+// may be gone for good reason.
+func (c *compilation) feed(x *choice[v1alpha1.TrafficSplitSpec]) {
+	if x.good == x.live || x.chosen != x.live {
+		return
+	}
+	for i, b := range x.live.spec.Backends {
+		if b.Service != nil || !getsRequests(x.live.spec, b.Name) || c.hasPod(x.live, b.Selector) {
+			continue
+		}
+		if x.starved = true; x.good != nil {
+			c.reportSubset(x.live, i, fmt.Sprintf("the last good spec, of generation %d, stays in force", x.good.lastGood))
+		}
+	}
+	if x.starved && x.good != nil {
+		x.chosen = x.good
+	}
+}
+
+// getsRequests says whether a split sends anything to a backend.
+func getsRequests(s *v1alpha1.TrafficSplitSpec, backend string) bool {
+	if s.Active != "" {
+		return s.Active == backend
+	}
+	for _, b := range s.Backends {
+		if b.Name == backend && weightOf(b.Weight) > 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.Rules, func(r v1alpha1.SplitRule) bool {
+		return slices.ContainsFunc(r.Weights, func(w v1alpha1.SplitWeight) bool { return w.Backend == backend && weightOf(w.Weight) > 0 })
+	})
+}
+
+// hasPod says whether an endpoint of the root of a split has these labels.
+func (c *compilation) hasPod(s *split, selector map[string]string) bool {
+	root := c.serviceByKey[s.service(s.spec.Service.Name)]
+	if root == nil {
+		return false
+	}
+	for _, x := range ofFamily(root, c.slices[root.key]) {
+		for i := range x.endpoints {
+			e := &x.endpoints[i]
+			if p, _ := c.podOf(e); p != nil && usable(root, e, p) && containsAll(p.labels, selector) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +30,7 @@ type world struct {
 	profiles map[string]*v1alpha1.ServiceProfile
 	policies map[string]*v1alpha1.MeshPolicy
 	lastGood map[snapshot.ObjectKey]*snapshot.LastGood
+	keeps    bool // any valid spec as the last good one, now and then
 }
 
 func newWorld(seed uint64) *world {
@@ -36,7 +38,7 @@ func newWorld(seed uint64) *world {
 		r: rand.New(rand.NewPCG(seed, 0)), options: testOptions(),
 		services: map[string]*corev1.Service{}, pods: map[string]*corev1.Pod{}, splits: map[string]*v1alpha1.TrafficSplit{},
 		profiles: map[string]*v1alpha1.ServiceProfile{}, policies: map[string]*v1alpha1.MeshPolicy{},
-		lastGood: map[snapshot.ObjectKey]*snapshot.LastGood{},
+		lastGood: map[snapshot.ObjectKey]*snapshot.LastGood{}, keeps: true,
 	}
 }
 
@@ -85,13 +87,19 @@ func (w *world) edit() {
 	case 9:
 		w.remove(key)
 	case 10:
-		w.keepGood()
+		if w.keeps {
+			w.keepGood()
+		}
 	case 11:
 		w.options.TrustDomain = pick(w, "cluster.local", "cluster.local", "example.org")
 	}
 }
 
 func (w *world) remove(key string) {
+	namespace, name, _ := strings.Cut(key, "/")
+	forget := func(kind string) {
+		delete(w.lastGood, snapshot.ObjectKey{Kind: kind, Namespace: namespace, Name: name})
+	}
 	switch w.r.IntN(5) {
 	case 0:
 		delete(w.services, key)
@@ -99,14 +107,17 @@ func (w *world) remove(key string) {
 		delete(w.pods, key+"-0")
 	case 2:
 		delete(w.splits, key)
+		forget(v1alpha1.KindTrafficSplit)
 	case 3:
 		delete(w.profiles, key)
+		forget(v1alpha1.KindServiceProfile)
 	case 4:
 		delete(w.policies, key)
+		forget(v1alpha1.KindMeshPolicy)
 	}
 }
 
-// keepGood remembers the spec of each valid object, as the leader does.
+// keepGood remembers the spec of each valid object, more than the leader does.
 func (w *world) keepGood() {
 	for _, o := range w.splits {
 		if len(ValidateTrafficSplit(o)) == 0 {

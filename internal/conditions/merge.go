@@ -73,10 +73,10 @@ func (t Table) judge(verdicts []Verdict) []metav1.Condition {
 	return out
 }
 
-// inForce says whether anything of the judged generation reaches proxies, or would if there were any: it is accepted, and
-// a conflict has left something of it. What a reference lacks takes only its own share.
+// inForce says whether anything of the judged generation reaches proxies, or would if there were any: it is accepted, no
+// earlier one is in its place, and a conflict has left something of it. What a reference lacks takes only its own share.
 func (j *Judgement) inForce(judged []metav1.Condition) bool {
-	return meta.IsStatusConditionTrue(judged, v1alpha1.ConditionAccepted) &&
+	return meta.IsStatusConditionTrue(judged, v1alpha1.ConditionAccepted) && !j.LastGood &&
 		(j.Shaped || !meta.IsStatusConditionTrue(judged, v1alpha1.ConditionConflicted))
 }
 

@@ -91,6 +91,15 @@ func TestMerge(t *testing.T) {
 				"Conflicted=False NoConflict", "Programmed=False NotPublished", "Ready=False NotPublished"),
 			"0/12 proxies: not published, so that proxies keep what they have: section routes/checkout.shop/*: too long; pod shop/web-0 refused mesh: payload",
 		},
+		"a good one that waits while an earlier generation is in force": {
+			conditions.Judgement{
+				Generation: 3, Verdicts: []conditions.Verdict{missing}, LastGood: true,
+				Progress: conditions.Progress{Subscribed: 2, Acked: 2},
+			},
+			lines(`generation 3, programmed ""`, "Accepted=True Accepted", "ResolvedRefs=False BackendNotFound",
+				"Conflicted=False NoConflict", "Programmed=False NotInForce", "Ready=False BackendNotFound"),
+			"no Service v2",
+		},
 		"an invalid one": {
 			conditions.Judgement{Generation: 3, Verdicts: []conditions.Verdict{invalid}},
 			lines(`generation 3, programmed ""`, "Accepted=False Invalid", "ResolvedRefs=True ResolvedRefs",

@@ -34,12 +34,12 @@ var (
 	TrafficSplit = Table{
 		{v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec is valid", true},
 		{v1alpha1.ConditionResolvedRefs, metav1.ConditionTrue, v1alpha1.ReasonResolvedRefs, "the service and all backends exist", false},
-		{v1alpha1.ConditionConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "no older TrafficSplit owns the service and port", false},
+		{v1alpha1.ConditionConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "no other TrafficSplit owns the service and port", false},
 	}
 	ServiceProfile = Table{
 		{v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec is valid", true},
 		{v1alpha1.ConditionResolvedRefs, metav1.ConditionTrue, v1alpha1.ReasonResolvedRefs, "the service and its ports exist", false},
-		{v1alpha1.ConditionConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "no older ServiceProfile owns the service", false},
+		{v1alpha1.ConditionConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "no other ServiceProfile owns the service", false},
 	}
 	MeshPolicy = Table{
 		{v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec is valid", true},
@@ -69,7 +69,8 @@ type Progress struct {
 // Judgement is what is known of an object: what compile found in one generation of its spec, and how far that has come.
 type Judgement struct {
 	Generation int64 // of the spec that was judged; 0: none yet
-	Shaped     bool  // it had a part in a section
+	Shaped     bool  // the object had a part in a section
+	LastGood   bool  // by an earlier generation, which is in force in place of it
 	Verdicts   []Verdict
 	Progress   Progress
 }

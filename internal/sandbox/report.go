@@ -41,13 +41,10 @@ func (c *control) objectOf(ctx context.Context, origin compile.Origin) client.Ob
 	return object
 }
 
-// keepGood keeps the spec of each object that was accepted, for when a later one is not.
+// keepGood keeps the spec of each object that is good, for when a later one is not.
 func (c *control) keepGood(ctx context.Context, result *compile.Result) error {
-	for _, f := range result.Findings {
-		if f.Condition != v1alpha1.ConditionAccepted || f.Status != metav1.ConditionTrue {
-			continue
-		}
-		object := c.objectOf(ctx, f.Origin)
+	for _, origin := range result.Good {
+		object := c.objectOf(ctx, origin)
 		if object == nil {
 			continue
 		}
@@ -151,6 +148,7 @@ func (r *reporter) judgement(result *compile.Result, origin compile.Origin, verd
 	far := r.control.node.Programmed(shaped)
 	j := conditions.Judgement{
 		Generation: origin.Generation, Shaped: len(shaped) > 0, Verdicts: verdicts,
+		LastGood: slices.Contains(result.LastGood, origin),
 		Progress: conditions.Progress{Subscribed: far.Subscribed, Acked: far.Acked, More: far.MoreUnpublished + far.MoreNacks},
 	}
 	for _, why := range far.Unpublished {

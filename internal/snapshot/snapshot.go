@@ -32,7 +32,7 @@ type Snapshot struct {
 	ServiceProfiles []*v1alpha1.ServiceProfile
 	MeshPolicies    []*v1alpha1.MeshPolicy
 
-	// LastGood holds, by object, the newest spec that was valid.
+	// LastGood holds, by object, the newest spec that was in force and good.
 	LastGood map[ObjectKey]*LastGood
 
 	// Missing are the kinds of v1alpha1 that the API server does not serve at the moment, sorted. Their lists hold what
@@ -59,7 +59,7 @@ type ObjectKey struct {
 	Name      string
 }
 
-// LastGood is the newest spec of an object that was valid. One of the specs is set, by the kind of the key.
+// LastGood is the newest spec of an object that was in force and good. One of the specs is set, by the kind of the key.
 type LastGood struct {
 	UID        types.UID // of the object; another one is another object
 	Generation int64     // of the spec

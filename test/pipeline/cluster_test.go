@@ -163,15 +163,24 @@ func (c *cluster) snapshot() (*snapshot.Snapshot, int) {
 	return s, c.version
 }
 
-// keepGood remembers the spec of each object that passed its validation, as the leader does.
-func (c *cluster) keepGood(findings []compile.Finding) {
+// copyGood remembers what another cluster does.
+func (c *cluster) copyGood(other *cluster) {
+	other.mu.Lock()
+	good := maps.Clone(other.lastGood)
+	other.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, f := range findings {
-		key := snapshot.ObjectKey{Kind: f.Origin.Kind, Namespace: f.Origin.Namespace, Name: f.Origin.Name}
+	c.lastGood = good
+}
+
+// keepGood remembers the spec of each object that is good, as the leader does.
+func (c *cluster) keepGood(origins []compile.Origin) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, origin := range origins {
+		key := snapshot.ObjectKey{Kind: origin.Kind, Namespace: origin.Namespace, Name: origin.Name}
 		o := c.objects[key]
-		if f.Condition != v1alpha1.ConditionAccepted || f.Status != metav1.ConditionTrue || o == nil ||
-			o.GetUID() != f.Origin.UID || o.GetGeneration() != f.Origin.Generation {
+		if o == nil || o.GetUID() != origin.UID || o.GetGeneration() != origin.Generation {
 			continue
 		}
 		good := &snapshot.LastGood{UID: o.GetUID(), Generation: o.GetGeneration(), Created: o.GetCreationTimestamp()}

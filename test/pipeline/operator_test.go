@@ -211,7 +211,7 @@ func (t *term) run(ctx context.Context) {
 		result, memo = compile.CompileWith(snap, memo)
 		t.result.Store(result)
 		err := t.publisher.Publish(result.Sections)
-		t.mesh.cluster.keepGood(result.Findings)
+		t.mesh.cluster.keepGood(result.Good)
 		t.note(version, memo, err)
 	}
 }

@@ -152,7 +152,8 @@ func answers(w *workload) map[string]string {
 	return out
 }
 
-// Whatever the edits, and however they come together, all ends as in a mesh that never knew anything but the last state.
+// Whatever the edits, and however they come together, all ends as in a mesh that never knew anything but the last state,
+// of which what was in force last is a part.
 func TestEditsAtRandomEndAsAFreshMesh(t *testing.T) {
 	t.Parallel()
 	const edits = 30
@@ -178,6 +179,7 @@ func TestEditsAtRandomEndAsAFreshMesh(t *testing.T) {
 			m.settle()
 
 			fresh := startWith(t, settings{authorities: m.authorities})
+			fresh.cluster.copyGood(m.cluster)
 			var pods []*corev1.Pod
 			for _, o := range m.cluster.all() {
 				if p, ok := o.(*corev1.Pod); ok {

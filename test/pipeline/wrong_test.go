@@ -210,3 +210,142 @@ func TestASelectorThatMatchesNothing(t *testing.T) {
 		t.Errorf("when all is right: %s", f.Message)
 	}
 }
+
+// A change that conflicts with what others have leaves what was in force of all of them, whoever is older.
+func TestAChangeThatConflictsLeavesTheOldConfigInForce(t *testing.T) {
+	t.Parallel()
+	m := shop(t, settings{})
+	m.apply(service("pay", 3))
+	older, younger := gen.Age[v1alpha1.TrafficSplit](2*time.Hour), gen.Age[v1alpha1.TrafficSplit](time.Hour)
+	cart := gen.TrafficSplit(namespace, "cart", "cart", gen.Backend("cart-v2", 1), older)
+	pay := gen.TrafficSplit(namespace, "pay", "pay", gen.Backend("cart-v2", 1), younger)
+	oldProfile := gen.ServiceProfile(namespace, "cart", "cart", gen.Route("all", "9s"), gen.Age[v1alpha1.ServiceProfile](2*time.Hour))
+	profile := gen.ServiceProfile(namespace, "pay", "pay", gen.Route("all", "8s"), gen.Age[v1alpha1.ServiceProfile](time.Hour))
+	right := []object{cart, pay, oldProfile, profile}
+	m.apply(right...)
+	m.settle()
+	c := m.workload("shop/web-1").client()
+	serves := func(when string) {
+		t.Helper()
+		for _, url := range []string{"http://cart.shop/", "http://pay.shop/"} {
+			if a := c.get(url); !servedBy("cart-v2-1")(a) {
+				t.Errorf("%s: %s: %v", when, url, a)
+			}
+		}
+	}
+	serves("before anything is wrong")
+	for what, tc := range map[string]struct {
+		wrong     object
+		field     string
+		had       string
+		untouched object
+	}{
+		"the older closes a chain": {
+			gen.TrafficSplit(namespace, "cart", "cart", gen.Backend("cart", 1), gen.Backend("pay", 0), older),
+			"spec.backends[1].service", "TrafficSplit shop/pay, which had it first", pay,
+		},
+		"the younger closes a chain": {
+			gen.TrafficSplit(namespace, "pay", "pay", gen.Backend("pay", 1), gen.Backend("cart", 0), younger),
+			"spec.backends[1].service", "the older TrafficSplit shop/cart", cart,
+		},
+		"the older wants the younger one's Service": {
+			gen.TrafficSplit(namespace, "cart", "pay", gen.Backend("cart", 1), older),
+			"spec.service", "TrafficSplit shop/pay, which had it first", pay,
+		},
+		"the older profile wants the younger one's Service": {
+			gen.ServiceProfile(namespace, "cart", "pay", gen.Route("all", "1s"), gen.Age[v1alpha1.ServiceProfile](2*time.Hour)),
+			"spec.service", "ServiceProfile shop/pay, which had it first", profile,
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m.apply(right...)
+			m.settle()
+			before := m.tally()
+			m.apply(tc.wrong)
+			m.settle()
+			m.says(t, tc.wrong, v1alpha1.ConditionConflicted, metav1.ConditionTrue, tc.field, tc.had)
+			m.says(t, tc.wrong, v1alpha1.ConditionConflicted, metav1.ConditionTrue, "The last good spec", "stays in force")
+			if f := m.finding(tc.untouched, v1alpha1.ConditionConflicted); f.Status != metav1.ConditionFalse {
+				t.Errorf("the one that did not change: %s", f.Message)
+			}
+			if got := arrived(before, m.tally()); len(got) > 0 {
+				t.Errorf("sent: %v", got)
+			}
+			serves("after the change")
+			m.apply(tc.untouched) // a change of that one comes in force beside the one that waits
+			m.settle()
+			if f := m.finding(tc.untouched, v1alpha1.ConditionConflicted); f.Status != metav1.ConditionFalse {
+				t.Errorf("the other one, once it changed: %s", f.Message)
+			}
+		})
+	}
+}
+
+// A split that has what it divides by port leaves nothing to one of all ports, which says so.
+func TestASplitOfAllPortsThatHasNoneSaysSo(t *testing.T) {
+	t.Parallel()
+	m := shop(t, settings{})
+	all := gen.TrafficSplit(namespace, "all", "cart", gen.Backend("cart", 1), gen.Age[v1alpha1.TrafficSplit](time.Hour))
+	atPort := func(name string, port int32) object {
+		return gen.TrafficSplit(namespace, name, "cart", gen.SplitPort(port), gen.Backend("cart-v2", 1))
+	}
+	own := atPort("own", 80)
+	m.apply(all, own, atPort("grpc", 90))
+	m.settle()
+	if f := m.finding(all, v1alpha1.ConditionConflicted); f.Status != metav1.ConditionFalse {
+		t.Errorf("with one port left: %s", f.Message)
+	}
+	m.apply(atPort("tcp", 70))
+	m.settle()
+	m.says(t, all, v1alpha1.ConditionConflicted, metav1.ConditionTrue, "spec.service", "(70 by TrafficSplit shop/tcp, 80 by TrafficSplit shop/own, 90 by TrafficSplit shop/grpc): delete this one")
+	if f := m.finding(own, v1alpha1.ConditionConflicted); f.Status != metav1.ConditionFalse {
+		t.Errorf("the one with a port: %s", f.Message)
+	}
+	c := m.workload("shop/web-1").client()
+	if a := c.get("http://cart.shop/"); !servedBy("cart-v2-1")(a) {
+		t.Errorf("the one with a port is not in force: %v", a)
+	}
+	m.delete(own)
+	c.becomes("the one with a port is gone", "http://cart.shop/", servedBy("cart-1"))
+	m.settle()
+	if f := m.finding(all, v1alpha1.ConditionConflicted); f.Status != metav1.ConditionFalse {
+		t.Errorf("when the port is free: %s", f.Message)
+	}
+}
+
+// Turning to labels that no pod has waits for such a pod, and what was turned from answers until then.
+func TestAChangeToASelectorThatMatchesNothingWaits(t *testing.T) {
+	t.Parallel()
+	m := shop(t, settings{})
+	turned := func(to string) object {
+		return gen.TrafficSplit(namespace, "cart", "cart", gen.Subset("blue", 1, "app", "cart"), gen.Subset("green", 0, "version", "v2"),
+			gen.Subset("red", 0, "version", "v3"), gen.Active(to))
+	}
+	c := m.workload("shop/web-1").client()
+	m.apply(turned("blue"))
+	m.settle()
+	before := m.tally()
+	m.apply(turned("green"))
+	m.settle()
+	m.says(t, turned("green"), v1alpha1.ConditionResolvedRefs, metav1.ConditionFalse, "spec.backends[1].selector", "or start such pods; until then the last good spec, of generation 1, stays in force")
+	if got := arrived(before, m.tally()); len(got) > 0 {
+		t.Errorf("sent: %v", got)
+	}
+	if a := c.get("http://cart.shop/"); !servedBy("cart-1")(a) {
+		t.Errorf("what was turned from: %v", a)
+	}
+	m.run(pod("cart", 4, 2, gen.Labels[corev1.Pod]("version", "v2")))
+	c.becomes("a pod has the labels", "http://cart.shop/", servedBy("cart-2"))
+	m.settle()
+	for range 20 { // and nothing but it
+		if a := c.get("http://cart.shop/"); !servedBy("cart-2")(a) {
+			t.Errorf("the new one is not in force: %v", a)
+		}
+	}
+	m.apply(turned("red"))
+	m.settle()
+	m.says(t, turned("red"), v1alpha1.ConditionResolvedRefs, metav1.ConditionFalse, "spec.backends[2].selector", "of generation 2, stays in force")
+	if a := c.get("http://cart.shop/"); !servedBy("cart-2")(a) {
+		t.Errorf("the new one was not kept: %v", a)
+	}
+}
