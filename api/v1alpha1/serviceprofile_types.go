@@ -7,7 +7,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // ServiceProfile describes a Service: what its ports speak, which routes it has,
 // each with its timeouts, retries and filters, and how its endpoints are chosen,
 // watched and bounded. It only adds: that a Service has a profile turns nothing
-// off. One ServiceProfile owns a Service, the oldest.
+// off. One ServiceProfile owns a Service, the first.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

@@ -6,7 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // TrafficSplit divides the requests to a Service among backends by weight.
 // Callers keep calling the Service by its name; requests that a rule matches can
-// be divided in another way. One TrafficSplit owns a service and port, the oldest.
+// be divided in another way. One TrafficSplit owns a service and port, the first.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

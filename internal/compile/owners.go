@@ -28,19 +28,28 @@ func (s *splitsOf) at(port uint32) *split {
 
 // splitEnd is one end of a split: its root, or one of its backends.
 type splitEnd struct {
-	split  *split
-	isRoot bool
-	name   string // of the Service
-	port   uint32 // 0: any
-	path   string // of the field that says so
+	split   *split
+	backend int    // its index, or -1: the root
+	name    string // of the Service
+	port    uint32 // 0: any
+}
+
+func (e *splitEnd) isRoot() bool { return e.backend < 0 }
+
+// path is the field that names the end.
+func (e *splitEnd) path() string {
+	if e.isRoot() {
+		return "spec.service"
+	}
+	return fmt.Sprintf("spec.backends[%d].service", e.backend)
 }
 
 // endsOf are the ends of a split, its root first. A backend that is the root is none: its own endpoints are no split.
 func endsOf(s *split) []splitEnd {
-	ends := []splitEnd{{split: s, isRoot: true, name: s.spec.Service.Name, port: rootPort(s), path: "spec.service"}}
+	ends := append(make([]splitEnd, 0, 1+len(s.spec.Backends)), splitEnd{s, -1, s.spec.Service.Name, rootPort(s)})
 	for i := range s.spec.Backends {
 		if b := backendRef(s, i); b.Name != s.spec.Service.Name {
-			ends = append(ends, splitEnd{split: s, name: b.Name, port: backendPort(s, b), path: fmt.Sprintf("spec.backends[%d].service", i)})
+			ends = append(ends, splitEnd{s, i, b.Name, backendPort(s, b)})
 		}
 	}
 	return ends
@@ -49,9 +58,12 @@ func endsOf(s *split) []splitEnd {
 // splitOwnership hands services out to splits.
 type splitOwnership struct {
 	owned map[string]*splitsOf
-	held  map[string][]splitEnd // by service: ends that nobody else can have
-	meant map[string][]*split   // by root; those that are refused too
+	held  map[string]*heldEnds // by service
+	meant map[string][]*split  // by root; those that are refused too
 }
+
+// heldEnds are ends at one service that nobody else can have. One may be there twice.
+type heldEnds struct{ roots, backends []splitEnd }
 
 // ownSplits decides which split owns which service and port, and reports on all. The key is that of the service.
 //
@@ -78,7 +90,7 @@ func (c *compilation) ownSplits(oldestFirst []*choice[v1alpha1.TrafficSplitSpec]
 
 // placeSplits gives each split what its chosen spec wants, or says why it cannot.
 func (c *compilation) placeSplits(oldestFirst []*choice[v1alpha1.TrafficSplitSpec]) (owned map[string]*splitsOf, problems map[*split]string) {
-	o := &splitOwnership{owned: map[string]*splitsOf{}, held: map[string][]splitEnd{}, meant: map[string][]*split{}}
+	o := &splitOwnership{owned: map[string]*splitsOf{}, held: map[string]*heldEnds{}, meant: map[string][]*split{}}
 	problems = map[*split]string{}
 	for _, x := range oldestFirst {
 		root := x.chosen.service(x.chosen.spec.Service.Name)
@@ -103,51 +115,73 @@ func (o *splitOwnership) reserve(chosen, good *split) {
 	if good == nil {
 		return
 	}
-	had := endsOf(good)
-	kept := slices.DeleteFunc(endsOf(chosen), func(e splitEnd) bool {
-		return !slices.ContainsFunc(had, func(h splitEnd) bool { return h.isRoot == e.isRoot && h.name == e.name && h.port == e.port })
-	})
-	if !slices.ContainsFunc(kept, func(e splitEnd) bool { return o.rival(e) != nil }) {
+	kept := endsOf(chosen)
+	if chosen != good {
+		had := endsOf(good)
+		kept = slices.DeleteFunc(kept, func(e splitEnd) bool {
+			return !slices.ContainsFunc(had, func(h splitEnd) bool {
+				return h.isRoot() == e.isRoot() && h.name == e.name && h.port == e.port
+			})
+		})
+	}
+	if !slices.ContainsFunc(kept, func(e splitEnd) bool { return o.rival(&e) != nil }) {
 		o.hold(kept)
 	}
 }
 
 func (o *splitOwnership) hold(ends []splitEnd) {
 	for _, e := range ends {
-		key := e.split.service(e.name)
-		if !slices.Contains(o.held[key], e) {
-			o.held[key] = append(o.held[key], e)
-		}
+		held := o.heldOf(&e)
+		*held = append(*held, e)
 	}
+}
+
+// heldOf is where an end is among those that are held.
+func (o *splitOwnership) heldOf(e *splitEnd) *[]splitEnd {
+	key := e.split.service(e.name)
+	if o.held[key] == nil {
+		o.held[key] = &heldEnds{}
+	}
+	if e.isRoot() {
+		return &o.held[key].roots
+	}
+	return &o.held[key].backends
 }
 
 // rival returns an end of another split that this one cannot be beside, or nil: the root where this is one, else the
 // other end of a split of a split. A backend is sent to as it is, so one of the two would not do what it says, and they
 // could go round in a circle.
-func (o *splitOwnership) rival(e splitEnd) *splitEnd {
+func (o *splitOwnership) rival(e *splitEnd) *splitEnd {
 	held := o.held[e.split.service(e.name)]
-	var nested *splitEnd
-	for i := range held {
-		switch other := &held[i]; {
-		case other.split == e.split:
-		case e.isRoot && other.isRoot && e.port == other.port:
-			return other
-		case nested == nil && e.isRoot != other.isRoot && overlap(e.port, other.port):
-			nested = other
+	if held == nil {
+		return nil
+	}
+	nested := held.roots
+	if e.isRoot() {
+		nested = held.backends
+		for i := range held.roots {
+			if other := &held.roots[i]; other.split != e.split && other.port == e.port {
+				return other
+			}
 		}
 	}
-	return nested
+	for i := range nested {
+		if other := &nested[i]; other.split != e.split && overlap(other.port, e.port) {
+			return other
+		}
+	}
+	return nil
 }
 
 // problem says why a split cannot have what it wants; empty if it can.
 func (o *splitOwnership) problem(s *split) string {
 	for _, e := range endsOf(s) {
-		rival := o.rival(e)
+		rival := o.rival(&e)
 		switch {
 		case rival == nil:
-		case rival.isRoot && e.isRoot:
+		case rival.isRoot() && e.isRoot():
 			return fmt.Sprintf("spec.service: %s is divided by %s: delete one of the two, or name different ports", targetOfSplit(s), nameRival(s, rival.split))
-		case e.isRoot:
+		case e.isRoot():
 			chain := []string{rival.split.spec.Service.Name, e.name, backendRef(s, 0).Name}
 			return o.nestedMessage(e, "is a backend of", rival, chain)
 		default:
@@ -238,7 +272,7 @@ func (o *splitOwnership) nestedMessage(e splitEnd, what string, rival *splitEnd,
 		chain = circle
 	}
 	return fmt.Sprintf("%s: Service %q %s %s (%s), and a split of a split is refused (%s): list the last backends in one TrafficSplit",
-		e.path, e.name, what, nameRival(e.split, rival.split), rival.path, strings.Join(shorten(chain), " -> "))
+		e.path(), e.name, what, nameRival(e.split, rival.split), rival.path(), strings.Join(shorten(chain), " -> "))
 }
 
 // shorten leaves as many names as a message shows, the last among them.

@@ -19,7 +19,7 @@ import (
 // ServiceProfile describes a Service: what its ports speak, which routes it has,
 // each with its timeouts, retries and filters, and how its endpoints are chosen,
 // watched and bounded. It only adds: that a Service has a profile turns nothing
-// off. One ServiceProfile owns a Service, the oldest.
+// off. One ServiceProfile owns a Service, the first.
 type ServiceProfileApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`

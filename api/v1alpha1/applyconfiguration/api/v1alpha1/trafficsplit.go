@@ -18,7 +18,7 @@ import (
 //
 // TrafficSplit divides the requests to a Service among backends by weight.
 // Callers keep calling the Service by its name; requests that a rule matches can
-// be divided in another way. One TrafficSplit owns a service and port, the oldest.
+// be divided in another way. One TrafficSplit owns a service and port, the first.
 type TrafficSplitApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
