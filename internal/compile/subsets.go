@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -78,15 +79,16 @@ func (c *compilation) reportSubset(s *split, i int, until string) {
 		i, s.spec.Service.Name, fmt.Sprint(labels.Set(s.spec.Backends[i].Selector)), until)
 }
 
-// feed has a changed split wait, with its last good spec in force, while a subset that it sends to has no pod: it would
-// refuse what is answered now. A new one has nothing to wait with, and one that was in force once is as it is: its pods
-// may be gone for good reason.
+// feed has a changed split wait, with its last good spec in force, while a subset that newly gets requests of it has no
+// pod: it would refuse what is answered now. What the last good spec sends to is no reason to wait: its requests are
+// refused already, and the change may be what takes them away from there. A new split has nothing to wait with, and one
+// that was in force once is as it is: its pods may be gone for good reason.
 func (c *compilation) feed(x *choice[v1alpha1.TrafficSplitSpec]) {
 	if x.good == x.live || x.chosen != x.live {
 		return
 	}
 	for i, b := range x.live.spec.Backends {
-		if b.Service != nil || !getsRequests(x.live.spec, b.Name) || c.hasPod(x.live, b.Selector) {
+		if b.Service != nil || !getsRequests(x.live.spec, b.Name) || sendsTo(x.good, x.live, b.Selector) || c.hasPod(x.live, b.Selector) {
 			continue
 		}
 		if x.starved = true; x.good != nil {
@@ -110,6 +112,14 @@ func getsRequests(s *v1alpha1.TrafficSplitSpec, backend string) bool {
 	}
 	return slices.ContainsFunc(s.Rules, func(r v1alpha1.SplitRule) bool {
 		return slices.ContainsFunc(r.Weights, func(w v1alpha1.SplitWeight) bool { return w.Backend == backend && weightOf(w.Weight) > 0 })
+	})
+}
+
+// sendsTo says whether the last good spec of a split sends anything to pods of the same Service as the live one, by the
+// same selector; good is nil if there is none.
+func sendsTo(good, live *split, selector map[string]string) bool {
+	return good != nil && good.spec.Service.Name == live.spec.Service.Name && slices.ContainsFunc(good.spec.Backends, func(b v1alpha1.SplitBackend) bool {
+		return b.Service == nil && maps.Equal(b.Selector, selector) && getsRequests(good.spec, b.Name)
 	})
 }
 
