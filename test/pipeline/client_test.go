@@ -26,8 +26,9 @@ import (
 
 // client is how the application of a workload calls others.
 type client struct {
-	from *workload
-	http *http.Client
+	from      *workload
+	http      *http.Client
+	transport *http.Transport // of http
 
 	dialled atomic.Int64 // connections of the application's own
 }
@@ -51,7 +52,7 @@ func (w *workload) newClient(http2 bool) *client {
 		},
 	}
 	w.mesh.Cleanup(transport.CloseIdleConnections)
-	c.http = &http.Client{Transport: transport, Timeout: patience}
+	c.http, c.transport = &http.Client{Transport: transport, Timeout: patience}, transport
 	return c
 }
 

@@ -21,6 +21,11 @@ func TestRenewalCutsNothing(t *testing.T) {
 	m := shop(t, settings{leaf: 8 * time.Second})
 	web, cart := m.workload("shop/web-1"), m.workload("shop/cart-1")
 	one, two := web.client(), web.client2()
+	// So that none dials while another connection is being made or given back.
+	one.transport.MaxConnsPerHost = each
+	check(t, two.get("http://cart.shop/").served())
+	_, err := two.payments("cart.shop:90").Charge(t.Context(), connect.NewRequest(&paymentsapi.ChargeRequest{Cents: 1}))
+	check(t, err)
 	first := cart.shownSerial()
 
 	var stops []func() int
