@@ -77,7 +77,7 @@ func (u *upload) isStarved() bool {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return !u.whole && u.to != nil && !u.writes
+	return u.d.x.mayStarve(u.bytes) && !u.whole && u.to != nil && !u.writes
 }
 
 // count is how many bytes of it have come.

@@ -251,7 +251,7 @@ func (r *h2relay) turnDown(why *refusal.Error) {
 // isStarved says whether the endpoint has all that has come, and the caller has yet to send the rest. The lock is held.
 func (r *h2relay) isStarved() bool {
 	t := r.try
-	return !r.upload.ended && t != nil && t.stream != nil && int64(t.flown) == r.event.BytesIn
+	return r.mayStarve(r.event.BytesIn) && !r.upload.ended && t != nil && t.stream != nil && int64(t.flown) == r.event.BytesIn
 }
 
 // flown gives the caller the window back of content that is on its way, but for what was on its way in an earlier try.

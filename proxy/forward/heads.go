@@ -11,6 +11,7 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 	"github.com/heddle-mesh/heddle/proxy/message"
 	"github.com/heddle-mesh/heddle/proxy/observe"
+	"github.com/heddle-mesh/heddle/proxy/outlier"
 	"github.com/heddle-mesh/heddle/proxy/refusal"
 	"github.com/heddle-mesh/heddle/proxy/upstream"
 )
@@ -151,6 +152,9 @@ func (x *exchange) trailer(fields []message.Field) []message.Field {
 	h := message.Head{Fields: fields}
 	x.dropForeign(&h)
 	x.grpcStatus(h.Fields)
+	if x.verdict == outlier.Success && x.event.GRPCStatus >= 0 {
+		x.verdict = outlier.OfGRPC(x.event.GRPCStatus)
+	}
 	return h.Fields
 }
 

@@ -114,7 +114,7 @@ func (l *line) choose(last *upstream.Endpoint) (balance.Pick, *refusal.Error) {
 				return pick, nil
 			}
 		}
-		report(cluster, &pick, outlier.Abandoned, 0, ask.Now)
+		report(cluster, &pick, outlier.Unrelated, 0, ask.Now)
 		pick.Done(balance.Neutral, 0, ask.Now)
 		switch {
 		case again && full == outlier.NoBound:
@@ -141,7 +141,7 @@ func (l *line) take(pick balance.Pick) {
 // putBack gives an endpoint back that is not called after all.
 func (l *line) putBack(pick *balance.Pick) {
 	now := l.now()
-	report(l.backend.Cluster, pick, outlier.Abandoned, 0, now)
+	report(l.backend.Cluster, pick, outlier.Unrelated, 0, now)
 	if l.breaker != nil {
 		l.breaker.Disconnect(loadOf(pick))
 	}

@@ -114,7 +114,7 @@ func (c *copied) run(ctx context.Context) {
 	cluster.Use()
 	defer func() {
 		at := balance.Nanos(c.side.Clock())
-		report(cluster, &pick, outlier.Abandoned, 0, at)
+		report(cluster, &pick, outlier.Unrelated, 0, at)
 		pick.Done(balance.Neutral, 0, at)
 	}()
 	deadline := time.Now().Add(mirrorTime)

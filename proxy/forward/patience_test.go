@@ -12,7 +12,8 @@ import (
 	"github.com/heddle-mesh/heddle/internal/meshconfig"
 )
 
-// twice is two endpoints with the same application. It returns how many requests the second got.
+// twice is two endpoints with the same application, one of which is ejected for good after 5 failures in a row. It returns
+// how many requests the second got.
 func twice(t *testing.T, v versions, app http.HandlerFunc) (p *pair, second *atomic.Int64) {
 	t.Helper()
 	p, second = newPair(t, v.declared, httpApp(t, app), settings{}), new(atomic.Int64)
@@ -23,21 +24,31 @@ func twice(t *testing.T, v versions, app http.HandlerFunc) (p *pair, second *ato
 	return p, second
 }
 
-// bothAreAsked fails unless both endpoints of twice get requests: one that was ejected would not for a second at least.
-func bothAreAsked(t *testing.T, client *http.Client, second *atomic.Int64) {
-	t.Helper()
-	const n = 40
-	before := second.Load()
-	for range n {
-		call{}.status(t, client, 200)
-	}
-	if got := second.Load() - before; got == 0 || got == n {
-		t.Errorf("the second endpoint got %d of %d requests", got, n)
-	}
+func (p *proxy) patience(protocol meshconfig.Protocol, route *meshconfig.Route) {
+	p.Helper()
+	p.traffic(protocol, func(r *meshconfig.Routes) {
+		route.Name = "all"
+		r.Ports[0].Routes = []*meshconfig.Route{route}
+		r.Clusters = []*meshconfig.Cluster{{Service: cart, Outlier: &meshconfig.Outlier{
+			ConsecutiveFailures: 5, BaseEjection: 600_000, MaxEjection: 600_000, MaxEjectedPercent: 10, PanicPercent: 50,
+		}}}
+	}, 1)
 }
 
-// failuresEach is so many that each of two endpoints has more than the 5 in a row that eject it.
-const failuresEach = 16
+// asked is how many of some requests the second of two endpoints gets.
+func asked(t *testing.T, client *http.Client, second *atomic.Int64, of int) int {
+	t.Helper()
+	before := second.Load()
+	for range of {
+		call{}.status(t, client, 200)
+	}
+	return int(second.Load() - before)
+}
+
+const (
+	failuresEach = 16 // of which each of two endpoints has more than 5 in a row
+	some         = 40
+)
 
 func TestTimeThatTheCallerTakesIsNotHeldAgainstTheEndpoint(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v versions) {
@@ -49,7 +60,7 @@ func TestTimeThatTheCallerTakesIsNotHeldAgainstTheEndpoint(t *testing.T) {
 			"the try's timeout":     {TryTimeout: 50},
 			"the time of silence":   {IdleTimeout: 50},
 		} {
-			p.client.route(v.declared, route)
+			p.client.patience(v.declared, route)
 			for range failuresEach {
 				body, stalls := io.Pipe()
 				go stalls.Write([]byte("x"))
@@ -64,32 +75,50 @@ func TestTimeThatTheCallerTakesIsNotHeldAgainstTheEndpoint(t *testing.T) {
 					t.Fatalf("%s: status %d", name, response.StatusCode)
 				}
 			}
-			p.client.route(v.declared, &meshconfig.Route{})
-			bothAreAsked(t, client, second)
+			p.client.patience(v.declared, &meshconfig.Route{})
+			if n := asked(t, client, second, some); n == 0 || n == some {
+				t.Errorf("%s: the second endpoint got %d of %d requests", name, n, some)
+			}
 		}
 	})
 }
 
-func TestAStreamOfGRPCThatLivesUntilItsDeadlineIsNoFailure(t *testing.T) {
-	p, second := twice(t, versions{true, asGRPC}, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/watch" {
-			return
-		}
-		w.Header().Set("Content-Type", "application/grpc")
-		io.WriteString(w, "an event")
-		http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	})
-	client := clientOf(t, p.at, true)
-	for range failuresEach {
-		response, body := call{method: "POST", path: "/watch", body: "x", header: http.Header{
-			"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {"50m"},
-		}}.do(t, client)
-		if response.Trailer.Get("Grpc-Status") != "4" || body != "an event" {
-			t.Fatalf("%q, trailer %v", body, response.Trailer)
-		}
+func TestStreamsOfGRPCThatLiveUntilTheirDeadline(t *testing.T) {
+	for name, c := range map[string]struct {
+		event   string
+		ejected bool
+	}{
+		"in which a message came are no failures": {"an event", false},
+		"in which nothing came are failures":      {"", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, second := twice(t, versions{true, asGRPC}, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/watch" {
+					return
+				}
+				w.Header().Set("Content-Type", "application/grpc")
+				io.WriteString(w, c.event)
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			})
+			p.client.patience(asGRPC, &meshconfig.Route{})
+			client := clientOf(t, p.at, true)
+			for range failuresEach { // on connections that are there already
+				call{}.status(t, client, 200)
+			}
+			for range failuresEach {
+				response, body := call{method: "POST", path: "/watch", body: "x", header: http.Header{
+					"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {"200m"},
+				}}.do(t, client)
+				if response.Trailer.Get("Grpc-Status") != "4" || body != c.event {
+					t.Fatalf("%q, header %v, trailer %v", body, response.Header, response.Trailer)
+				}
+			}
+			if n := asked(t, client, second, some); (n == 0 || n == some) != c.ejected {
+				t.Errorf("the second endpoint got %d of %d requests", n, some)
+			}
+		})
 	}
-	bothAreAsked(t, client, second)
 }
 
 func TestATrialByAStreamOfGRPCIsDecidedByItsFirstMessage(t *testing.T) {

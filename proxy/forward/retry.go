@@ -88,7 +88,7 @@ func (x *exchange) allows(at int64) bool {
 
 // putBack gives an endpoint back that is not called after all.
 func (x *exchange) putBack(pick balance.Pick, at int64) {
-	report(x.backend.Cluster, &pick, outlier.Abandoned, 0, at)
+	report(x.backend.Cluster, &pick, outlier.Unrelated, 0, at)
 	if x.breaker != nil {
 		x.breaker.End(loadOf(&pick), at, 0)
 	}

@@ -89,7 +89,7 @@ func (x *exchange) choosePick(at int64) (balance.Pick, *refusal.Error) {
 		if bound == outlier.NoBound {
 			return pick, nil
 		}
-		report(cluster, &pick, outlier.Abandoned, 0, ask.Now)
+		report(cluster, &pick, outlier.Unrelated, 0, ask.Now)
 		pick.Done(balance.Neutral, 0, ask.Now)
 		if len(x.tried) == maxTried || slices.Contains(ask.Avoid, pick.Endpoint) {
 			return pick, circuitOpen(bound)
@@ -287,7 +287,7 @@ func says(verdict outlier.Outcome) balance.Outcome {
 		return balance.Failure
 	case outlier.Abandoned:
 		return balance.Abandoned
-	case outlier.Shed, outlier.Injected:
+	case outlier.Shed, outlier.Unrelated:
 	}
 	return balance.Neutral
 }

@@ -58,7 +58,7 @@ func verdictOf(h *message.Head, code int, reason refusal.Reason) outlier.Outcome
 func (x *exchange) ofTry(failure *upstream.Failure, answer *message.Head) outlier.Outcome {
 	switch {
 	case x.faulted:
-		return outlier.Injected
+		return outlier.Unrelated
 	case failure != nil:
 		return x.ofReason(failure.Reason)
 	}
@@ -69,11 +69,11 @@ func (x *exchange) ofTry(failure *upstream.Failure, answer *message.Head) outlie
 func (x *exchange) final() outlier.Outcome {
 	switch {
 	case x.faulted:
-		return outlier.Injected
+		return outlier.Unrelated
 	case !x.judged, x.event.Reason == refusal.UpstreamFailed:
 		return x.ofReason(x.event.Reason)
-	case x.verdict == outlier.Success && x.event.GRPCStatus >= 0 && x.event.Reason == refusal.None: // it came with the trailer
-		return outlier.OfGRPC(x.event.GRPCStatus)
+	case x.event.Reason == refusal.Timeout && x.event.Protocol == gRPC && x.verdict == outlier.Success && x.event.BytesOut == 0:
+		return x.ofReason(refusal.Timeout) // a server may send the head before it has anything to say
 	}
 	return x.verdict
 }
@@ -81,10 +81,17 @@ func (x *exchange) final() outlier.Outcome {
 // ofReason is the verdict on a try without an answer. One that took too long because of a delay of ours says nothing, nor
 // one that waited for its caller.
 func (x *exchange) ofReason(reason refusal.Reason) outlier.Outcome {
-	if reason == refusal.Timeout && x.fault != nil || x.starved {
-		return outlier.Injected
+	delayed := x.fault != nil && (reason == refusal.Timeout || reason == refusal.CallerGone)
+	if delayed || x.starved {
+		return outlier.Unrelated
 	}
 	return outlier.OfReason(reason)
+}
+
+// mayStarve says whether an endpoint that has all that came of the request may be waiting for the rest: not where its caller
+// may be waiting for it, as in tunnels, in streams of gRPC, and before any content that was asked leave for.
+func (x *exchange) mayStarve(came int64) bool {
+	return !x.tunnel && x.event.Protocol != gRPC && (came > 0 || !x.request.Expect)
 }
 
 // refusedBy is why the endpoint's proxy has refused the request; none if it has not.

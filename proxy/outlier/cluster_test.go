@@ -24,7 +24,7 @@ func TestDetection(t *testing.T) {
 		"a failed answer proves a connection":        {func(w *world) { w.end(0, ConnectFailure, 2); w.end(0, Failure, 1); w.end(0, ConnectFailure, 2) }, 0},
 		"429 a thousand times":                       {func(w *world) { w.end(0, Shed, 1000) }, 0},
 		"callers that go away a thousand times":      {func(w *world) { w.end(0, Abandoned, 1000) }, 0},
-		"faults that were injected a thousand times": {func(w *world) { w.end(0, Injected, 1000) }, 0},
+		"faults that were injected a thousand times": {func(w *world) { w.end(0, Unrelated, 1000) }, 0},
 		"another endpoint's failures":                {func(w *world) { w.end(1, Failure, 5) }, 0},
 		"failures of before count while one is ejected, but do not make it longer": {
 			func(w *world) { w.end(0, Failure, 5); w.pass(time.Second); w.end(0, Failure, 50) }, 4 * time.Second,
@@ -99,7 +99,7 @@ func TestDetection(t *testing.T) {
 }
 
 func TestATrialThatSaysNothingChangesNothing(t *testing.T) {
-	for _, outcome := range []Outcome{Shed, Abandoned, Injected} {
+	for _, outcome := range []Outcome{Shed, Abandoned, Unrelated} {
 		w := newWorld(3, Defaults())
 		w.end(0, Failure, 5)
 		until := w.gates[0].until
@@ -163,7 +163,7 @@ func TestReportsAtOnce(t *testing.T) {
 				i := random.IntN(len(w.members))
 				outcome := Success
 				if random.IntN(10) <= i {
-					outcome = Outcome(random.IntN(int(Injected) + 1))
+					outcome = Outcome(random.IntN(int(Unrelated) + 1))
 				}
 				w.Report(w.members[i], Result{
 					Now: now, Outcome: outcome, Latency: time.Duration(random.IntN(1+i)) * 10 * time.Millisecond,

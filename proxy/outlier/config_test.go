@@ -100,11 +100,11 @@ func TestOutcomes(t *testing.T) {
 		"a reset is a failure":                      {OfReason(refusal.UpstreamFailed), Failure},
 		"a try that took too long is a failure":     {OfReason(refusal.Timeout), Failure},
 		"a caller that went away says nothing":      {OfReason(refusal.CallerGone), Abandoned},
-		"a bound of this proxy's own says nothing":  {OfReason(refusal.Overloaded), Abandoned},
-		"a proxy without certificate says nothing":  {OfReason(refusal.NotReady), Abandoned},
-		"a request that was denied says nothing":    {OfReason(refusal.Denied), Abandoned},
-		"a request that is malformed says nothing":  {OfReason(refusal.BadRequest), Abandoned},
-		"what another proxy's policy says, nothing": {OfReason(refusal.PolicyChanged), Abandoned},
+		"a bound of this proxy's own says nothing":  {OfReason(refusal.Overloaded), Unrelated},
+		"a proxy without certificate says nothing":  {OfReason(refusal.NotReady), Unrelated},
+		"a request that was denied says nothing":    {OfReason(refusal.Denied), Unrelated},
+		"a request that is malformed says nothing":  {OfReason(refusal.BadRequest), Unrelated},
+		"what another proxy's policy says, nothing": {OfReason(refusal.PolicyChanged), Unrelated},
 	}
 	for name, test := range tests {
 		if test.got != test.want {

@@ -18,8 +18,8 @@ const (
 	Failure                // the server's fault, as 5xx, a reset or a try that took too long
 	ConnectFailure         // no connection, or none to who should be there
 	Shed                   // the endpoint is there and has too much to do
-	Abandoned              // the caller went away, or this proxy gave up for a reason of its own
-	Injected               // the endpoint had nothing to do with it: a fault, or its caller took its time
+	Abandoned              // the caller went away
+	Unrelated              // the endpoint had nothing to do with it: a fault, a bound of a proxy, a caller that took its time
 )
 
 // OfStatus is the outcome of an answer by its status of HTTP. 501 says that nobody there knows the method.
@@ -57,8 +57,10 @@ func OfReason(reason refusal.Reason) Outcome {
 		return ConnectFailure
 	case refusal.UpstreamFailed, refusal.Timeout:
 		return Failure
-	default:
+	case refusal.CallerGone:
 		return Abandoned
+	default:
+		return Unrelated
 	}
 }
 

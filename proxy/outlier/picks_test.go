@@ -148,7 +148,7 @@ func TestPicksWhateverHappens(t *testing.T) {
 				i := random.IntN(len(under))
 				p := under[i]
 				under = slices.Delete(under, i, i+1)
-				outcome := outlier.Outcome(random.IntN(int(outlier.Injected)+1)) * outlier.Outcome(random.IntN(2)*random.IntN(2)*random.IntN(2))
+				outcome := outlier.Outcome(random.IntN(int(outlier.Unrelated)+1)) * outlier.Outcome(random.IntN(2)*random.IntN(2)*random.IntN(2))
 				if random.IntN(100) < bad[p.Endpoint] {
 					outcome = outlier.Failure + outlier.Outcome(random.IntN(2))
 				}
