@@ -5,6 +5,8 @@ package controllers
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,9 +30,12 @@ func serviceProfiles() kind[*v1alpha1.ServiceProfile] {
 		configuration: func(o *v1alpha1.ServiceProfile, next v1alpha1.Status, seen *sight) runtime.ApplyConfiguration {
 			rest := o.Status
 			if seen != nil {
+				if seen.kept {
+					seen.FaultsEnd = keptFaults(o.Status.Faults, seen.faults(), seen.now)
+				}
 				rest = restOfProfile(seen)
 				if seen.kept {
-					rest.Routes, rest.Faults = o.Status.Routes, o.Status.Faults
+					rest.Routes = o.Status.Routes
 				}
 			}
 			rest.Status = o.Status.Status
@@ -78,12 +83,30 @@ func (s *sight) changesIn() time.Duration {
 	return s.faults()[0].Sub(s.now)
 }
 
+// nextEnds is in status.faults between how many there are and when the next ends.
+const nextEnds = ", next ends "
+
+// keptFaults are the ends of the faults in force, as far as status says, while newer ones are not published. Once the next
+// of them has ended, those left are taken to be among the newer ones: most changes leave faults alone.
+func keptFaults(said string, newer []time.Time, now time.Time) []time.Time {
+	number, end, _ := strings.Cut(said, nextEnds)
+	n, err := strconv.ParseUint(number, 10, 8)
+	next, notTime := time.Parse(time.RFC3339, end)
+	switch {
+	case err != nil || notTime != nil || n == 0:
+		return nil // none, or somebody else has written there
+	case next.After(now):
+		return slices.Repeat([]time.Time{next}, int(n))
+	}
+	return newer[:min(len(newer), int(n)-1)]
+}
+
 // formatFaults is the form of status.faults: "2, next ends 2026-03-31T18:00:00Z".
 func formatFaults(ends []time.Time) string {
 	if len(ends) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d, next ends %s", len(ends), ends[0].Format(time.RFC3339))
+	return fmt.Sprintf("%d%s%s", len(ends), nextEnds, ends[0].Format(time.RFC3339))
 }
 
 // ejectedShown keeps the EJECTED column of `kubectl get` readable.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/api/v1alpha1"
+	applyv1alpha1 "github.com/heddle-mesh/heddle/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/heddle-mesh/heddle/internal/compile"
 	"github.com/heddle-mesh/heddle/internal/distribute"
 	"github.com/heddle-mesh/heddle/test/gen"
@@ -34,6 +35,41 @@ func TestStatusShowsFaultsUntilTheyEnd(t *testing.T) {
 	}
 	if in := (*sight)(nil).changesIn(); in != 0 {
 		t.Errorf("what was not judged changes in %v", in)
+	}
+}
+
+func TestStatusShowsFaultsInForceWhileNewerOnesAreNotPublished(t *testing.T) {
+	now := time.Date(2026, 3, 31, 17, 0, 0, 0, time.UTC)
+	newer := []time.Time{now.Add(2 * time.Hour), now.Add(3 * time.Hour)}
+	for name, c := range map[string]struct {
+		said  string
+		newer []time.Time
+		want  string
+		in    time.Duration
+	}{
+		"none are in force":                {"", newer, "", 0},
+		"the next ends later":              {"3, next ends 2026-03-31T18:00:00Z", newer, "3, next ends 2026-03-31T18:00:00Z", time.Hour},
+		"the next ends later, newer: none": {"1, next ends 2026-03-31T18:00:00Z", nil, "1, next ends 2026-03-31T18:00:00Z", time.Hour},
+		"the only one ended just now":      {"1, next ends 2026-03-31T17:00:00Z", newer, "", 0},
+		"one of two ended":                 {"2, next ends 2026-03-31T16:00:00Z", newer, "1, next ends 2026-03-31T19:00:00Z", 2 * time.Hour},
+		"some of four ended":               {"4, next ends 2026-03-31T16:00:00Z", newer, "2, next ends 2026-03-31T19:00:00Z", 2 * time.Hour},
+		"somebody has written there":       {"-1, next ends 2026-03-31T18:00:00Z", newer, "", 0},
+		"and no time":                      {"2, next ends soon", newer, "", 0},
+		"a number that would fill memory":  {"9999999999, next ends 2026-03-31T18:00:00Z", newer, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := int32(7)
+			o := &v1alpha1.ServiceProfile{Status: v1alpha1.ServiceProfileStatus{Faults: c.said, Routes: &before}}
+			seen := &sight{Effect: compile.Effect{FaultsEnd: c.newer, Routes: 9}, now: now, kept: true, health: distribute.Health{Exhausted: 1}}
+			next := serviceProfiles().configuration(o, o.Status.Status, seen).(*applyv1alpha1.ServiceProfileApplyConfiguration).Status
+			got := ""
+			if next.Faults != nil {
+				got = *next.Faults
+			}
+			if got != c.want || seen.changesIn() != c.in || *next.Routes != before {
+				t.Errorf("%q, changes in %v, %d routes; want %q, %v, %d", got, seen.changesIn(), *next.Routes, c.want, c.in, before)
+			}
+		})
 	}
 }
 

@@ -45,7 +45,7 @@ type sight struct {
 
 	now    time.Time
 	health distribute.Health // of the service that the object is about, and of its backends
-	kept   bool              // the effect is not published, so that what status said of it before still holds
+	kept   bool              // the routes that the effect is in are not published: what status said of it before still holds
 }
 
 // statusReconciler writes the status of one object of a kind.
@@ -91,12 +91,15 @@ func (r *statusReconciler[T]) Reconcile(ctx context.Context, request reconcile.R
 	if judged != nil {
 		judgement = r.judgement(published, judged)
 		seen = r.look(published.Effects[judged.origin])
-		seen.kept = len(judgement.Progress.Unpublished) > 0
+		if len(judgement.Progress.Unpublished) > 0 {
+			own := r.programmed([]meshconfig.Name{meshconfig.RoutesName(seen.Service)})
+			seen.kept = len(own.Unpublished) > 0
+		}
 	}
 	old := r.kind.status(object)
 	next := r.kind.table.Merge(old, judgement, metav1.NewTime(r.clock()))
-	again := reconcile.Result{RequeueAfter: seen.changesIn()}
 	configuration := r.kind.configuration(object, next, seen)
+	again := reconcile.Result{RequeueAfter: seen.changesIn()}
 	if configuration == nil {
 		return again, nil
 	}

@@ -183,6 +183,38 @@ func TestWhatIsNotPublishedIsNotReady(t *testing.T) {
 	inForce("v1 2", 2)
 }
 
+// A profile shapes what is sent to its service as a backend too, in the routes of another service.
+func TestStatusShowsTheOwnRoutesThatArePublished(t *testing.T) {
+	i := newInstallation(t)
+	shop := newNamespace(t, nil)
+	split := gen.TrafficSplit(shop, "checkout", "checkout", gen.Backend("v1", 1))
+	profile := gen.ServiceProfile(shop, "v1", "v1", gen.Route("all", ""), gen.Check("/healthy"))
+	create(t, service(shop, "checkout"), service(shop, "v1"), split, profile)
+	r := i.start(t)
+	becomes := func(want string, routes int32) {
+		t.Helper()
+		eventually(t, func() string {
+			s := get(t, profile).Status
+			if got := line(s.Conditions); !strings.Contains(got, want) || s.Routes == nil || *s.Routes != routes {
+				return fmt.Sprintf("%s: want %s and %d routes", got, want, routes)
+			}
+			return ""
+		})
+	}
+	becomes("Ready=True", 1)
+	if err := r.leadership.Publisher().SetSigner(refusing{r.leadership.Signers.Current(), meshconfig.RoutesName("checkout." + shop)}); err == nil {
+		t.Fatal("the section is signed")
+	}
+	gen.Route("more", "")(get(t, profile))
+	profile.Spec.Routes[1].Matches = []v1alpha1.RequestMatch{gen.Path(v1alpha1.PathMatchPrefix, "/more")}
+	slices.Reverse(profile.Spec.Routes)
+	profile.Spec.HealthCheck.HTTP.Path = "/fine"
+	if err := api.Update(t.Context(), profile); err != nil {
+		t.Fatal(err)
+	}
+	becomes("Programmed=False(NotPublished)", 2)
+}
+
 func TestTheOldestOwnsAServiceAndIsFollowedByTheNext(t *testing.T) {
 	i := newInstallation(t)
 	shop := newNamespace(t, nil)

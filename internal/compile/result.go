@@ -70,7 +70,7 @@ type Effect struct {
 	Weights string
 	// Routes of a ServiceProfile.
 	Routes int
-	// Service that a ServiceProfile describes, "name.namespace".
+	// Service that a TrafficSplit divides, or a ServiceProfile describes, "name.namespace".
 	Service string
 	// Backends of that Service's splits that take their settings from the ServiceProfile where they have none of their own,
 	// "name.namespace", ascending.

@@ -29,7 +29,7 @@ func (c *compilation) compileRoutes(owned map[string]*splitsOf) {
 		c.result.Sections[name] = made.section
 		for _, split := range splitsInForce(s, owned[s.key]) {
 			c.shaped(split.origin, name)
-			c.result.Effects[split.origin] = Effect{Weights: v1alpha1.FormatWeights(split.spec)}
+			c.result.Effects[split.origin] = Effect{Weights: v1alpha1.FormatWeights(split.spec), Service: s.key}
 			c.resolveRules(split, s)
 			c.reportSize(split.origin, made.tooBig && len(split.spec.Rules) > 0, "spec.rules")
 		}

@@ -26,7 +26,7 @@ type Health struct {
 	// Ejected are endpoints, "address:port", that get no requests from one proxy at least, ascending. A proxy names eight
 	// at most.
 	Ejected []string
-	// MoreEjected is how many more there are at least.
+	// MoreEjected is how many more there are at least; of several backends, if none is behind two of them.
 	MoreEjected int
 	// Exhausted is how many proxies were short of retry budget lately.
 	Exhausted int
@@ -133,13 +133,14 @@ func (n *Node) Health(service string, backends ...string) Health {
 	n.tracker.mu.Lock()
 	defer n.tracker.mu.Unlock()
 	out := n.tracker.health[service]
-	most := len(out.Ejected) + out.MoreEjected
+	most, more := len(out.Ejected)+out.MoreEjected, 0
 	for _, name := range backends {
 		h := n.tracker.health[name]
 		out.Ejected = slices.Concat(out.Ejected, h.Ejected)
-		most = max(most, len(h.Ejected)+h.MoreEjected)
+		more += h.MoreEjected
 	}
-	out.Ejected = slices.Compact(slices.Sorted(slices.Values(out.Ejected))) // a pod may be behind several of them
-	out.MoreEjected = max(0, most-len(out.Ejected))
+	// Backends mostly have pods of their own, so that what is not listed of them adds up. The Service may have those of all.
+	out.Ejected = slices.Compact(slices.Sorted(slices.Values(out.Ejected)))
+	out.MoreEjected = max(more, most-len(out.Ejected))
 	return out
 }

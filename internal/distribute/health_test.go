@@ -94,9 +94,11 @@ func TestWhatIsEjectedOfBackendsIsShownWithTheirRoot(t *testing.T) {
 	tr := newTracker(newHub(nil))
 	tr.connect(1, "pod", 1)
 	tr.setHealth(1, "pod", map[string]*controlapi.ServiceHealth{
-		checkout:  {Service: checkout, Ejected: []string{"10.0.0.2:80"}, BudgetExhausted: true},
-		"v1.shop": {Service: "v1.shop", Ejected: []string{"10.0.0.1:80", "10.0.0.2:80"}, MoreEjected: 3, BudgetExhausted: true},
-		"v2.shop": {Service: "v2.shop", Ejected: []string{"10.0.0.3:80"}},
+		checkout:   {Service: checkout, Ejected: []string{"10.0.0.2:80"}, BudgetExhausted: true},
+		"v1.shop":  {Service: "v1.shop", Ejected: []string{"10.0.0.1:80", "10.0.0.2:80"}, MoreEjected: 3, BudgetExhausted: true},
+		"v2.shop":  {Service: "v2.shop", Ejected: []string{"10.0.0.3:80"}},
+		"v4.shop":  {Service: "v4.shop", Ejected: []string{"10.0.0.4:80"}, MoreEjected: 2},
+		"all.shop": {Service: "all.shop", Ejected: []string{"10.0.0.1:80", "10.0.0.2:80"}, MoreEjected: 7},
 	})
 	tr.sumHealth()
 	n := &Node{tracker: tr}
@@ -106,7 +108,8 @@ func TestWhatIsEjectedOfBackendsIsShownWithTheirRoot(t *testing.T) {
 	}{
 		"the Service alone":                          {nil, "[10.0.0.2:80] and 0 more, 1 short of budget"},
 		"a backend of which more is out":             {[]string{"v1.shop"}, "[10.0.0.1:80 10.0.0.2:80] and 3 more, 1 short of budget"},
-		"two of them, and one that all is well with": {[]string{"v1.shop", "v2.shop", "v3.shop"}, "[10.0.0.1:80 10.0.0.2:80 10.0.0.3:80] and 2 more, 1 short of budget"},
+		"two of them, and one that all is well with": {[]string{"v1.shop", "v2.shop", "v3.shop"}, "[10.0.0.1:80 10.0.0.2:80 10.0.0.3:80] and 3 more, 1 short of budget"},
+		"two with more than is listed":               {[]string{"v1.shop", "v4.shop"}, "[10.0.0.1:80 10.0.0.2:80 10.0.0.4:80] and 5 more, 1 short of budget"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := n.Health(checkout, c.backends...)
@@ -114,6 +117,9 @@ func TestWhatIsEjectedOfBackendsIsShownWithTheirRoot(t *testing.T) {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
+	}
+	if h := n.Health("all.shop", "v2.shop", "v4.shop"); len(h.Ejected) != 4 || h.MoreEjected != 5 {
+		t.Errorf("%+v: want the 9 of a Service that may have the pods of its backends", h)
 	}
 	if again := n.Health("v1.shop").Ejected; !slices.Equal(again, []string{"10.0.0.1:80", "10.0.0.2:80"}) {
 		t.Errorf("asking has changed what is known: %v", again)
