@@ -44,7 +44,13 @@ func serviceProfiles() kind[*v1alpha1.ServiceProfile] {
 			}
 			status := applyv1alpha1.ServiceProfileStatus()
 			status.StatusApplyConfiguration = conditions.Configuration(next)
-			status.Routes, status.BudgetExhausted = rest.Routes, rest.BudgetExhausted
+			// Copied: the answer to what is applied is written into it, and what is kept is the cache's.
+			if rest.Routes != nil {
+				status.WithRoutes(*rest.Routes)
+			}
+			if rest.BudgetExhausted != nil {
+				status.WithBudgetExhausted(*rest.BudgetExhausted)
+			}
 			if rest.Faults != "" {
 				status.WithFaults(rest.Faults)
 			}
