@@ -173,8 +173,8 @@ func TestAFaultOfAConnection(t *testing.T) {
 	p, at := newClient(t, asTCP, app)
 	read := func() (string, time.Duration, error) {
 		begun := time.Now()
-		text, err := io.ReadAll(dial(t, p, at.String()))
-		return string(text), time.Since(begun), err
+		text, err := spoken(t, at, "")
+		return text, time.Since(begun), err
 	}
 	p.fault(asTCP, nil, &meshconfig.Fault{Percent: 100, Delay: 60})
 	if got, took, err := read(); got != "hello" || took < 60*time.Millisecond || err != nil {
