@@ -239,7 +239,7 @@ func (r *h2relay) turnDown(why *refusal.Error) {
 			r.caller.Reset(http2.NoError) // the rest of the request is not wanted
 		}
 	case why.Reason == refusal.Timeout && r.event.Protocol == gRPC && !r.ended: // as the server says it, amid its answer
-		r.event.GRPCStatus = refuseGRPC(why, why.Reason.Meaning().GRPC, &h)
+		r.event.GRPCStatus = r.refuseGRPC(why, why.Reason.Meaning().GRPC, &h)
 		r.caller.SendTrailer(slices.DeleteFunc(h.Fields, func(f message.Field) bool { return !strings.HasPrefix(f.Name, "Grpc-") }))
 		r.caller.Reset(http2.NoError)
 	default:

@@ -47,7 +47,7 @@ func (x *exchange) refuse(why *refusal.Error, h *message.Head) (body string, ok 
 		status = http.StatusServiceUnavailable
 	}
 	if isGRPC(contentType(x.request)) {
-		x.event.GRPCStatus = refuseGRPC(why, cmp.Or(x.code, why.Reason.Meaning().GRPC), h)
+		x.event.GRPCStatus = x.refuseGRPC(why, cmp.Or(x.code, why.Reason.Meaning().GRPC), h)
 	} else {
 		body = explain(why, status, h)
 	}
@@ -78,14 +78,16 @@ func explain(why *refusal.Error, status int, h *message.Head) (body string) {
 	return body
 }
 
-// refuseGRPC makes one for gRPC: the status in fields of the head, and no content.
-func refuseGRPC(why *refusal.Error, code int, h *message.Head) int {
+// refuseGRPC makes one for gRPC: the status in fields of the head, and no content. Its type is the request's, which may be
+// "application/grpc+json": clients take no other.
+func (x *exchange) refuseGRPC(why *refusal.Error, code int, h *message.Head) int {
 	if code == 0 {
 		code = 14 // UNAVAILABLE
 	}
+	kind, _, _ := strings.Cut(contentType(x.request), ";")
 	h.Status = http.StatusOK
 	h.Add(refusal.Header, string(why.Reason))
-	h.Add("Content-Type", "application/grpc")
+	h.Add("Content-Type", strings.TrimRight(kind, " \t"))
 	h.Add("Grpc-Status", strconv.Itoa(code))
 	h.Add("Grpc-Message", grpcMessage(why.Body()))
 	h.Add("Content-Length", "0")

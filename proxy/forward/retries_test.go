@@ -437,8 +437,11 @@ func TestADeadlineOfGRPCIsHonoured(t *testing.T) {
 		{"/", "20S", "0"}, {"/never", "100m", "4"}, {"/", "20S", "0"}, {"/", "30S", "0"}, {"/never", "100m", "4"},
 	} {
 		response, _ := call{method: "POST", path: c.path, body: "x", header: http.Header{
-			"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {c.timeout},
+			"Content-Type": {"application/grpc+json; a=b"}, "Te": {"trailers"}, "Grpc-Timeout": {c.timeout},
 		}}.do(t, client)
+		if kind := response.Header.Get("Content-Type"); c.want == "4" && kind != "application/grpc+json" {
+			t.Errorf("%s: Content-Type %q", c.path, kind)
+		}
 		if got := response.Header.Get("Grpc-Status"); got != c.want || (got == "4") != (response.Header.Get("heddle-reason") == "timeout") {
 			t.Errorf("%s within %s: grpc-status %q, header %v", c.path, c.timeout, got, response.Header)
 		}
